@@ -1,0 +1,207 @@
+"""Scans as NIfTI-MRS files: the only place where the sign convention of a file meets that of the memory.
+
+In memory ``Scan.fids`` has four axes, whatever the file has: (edit conditions, transients, coils, points). NIfTI-MRS
+stores the complex conjugate of what `mrs_synthesis.spectra` works with, in dimensions tagged DIM_COIL, DIM_DYN, DIM_EDIT.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from mrs_synthesis import __version__, spectra
+from mrs_synthesis.files import write_json, write_whole
+from mrs_synthesis.stage import InputError, require
+
+AXES = ("DIM_EDIT", "DIM_DYN", "DIM_COIL")  # the order of the first three axes of Scan.fids
+FILE_ORDER = ("DIM_COIL", "DIM_DYN", "DIM_EDIT")  # the order in a file
+EDIT_ORDER = ("OFF", "ON")
+NIFTI_MRS_CODE = 44
+
+
+@dataclass
+class Scan:
+    """One single-voxel scan.
+
+    Attributes
+    ----------
+    fids
+        Complex, shape (edit conditions, transients, coils, points); a dimension that the scan lacks has length 1.
+    frequency_mhz
+        Spectrometer frequency.
+    dwell_s
+        Time between two points.
+    header
+        The JSON header extension: EchoTime and RepetitionTime in s, provenance, and so on, without the dimension tags.
+    conditions
+        Names along the first axis: ("OFF", "ON") for a MEGA-edited scan, ("UNEDITED",) otherwise.
+    affine
+        Voxel position in mm, shape (4, 4).
+    dimensions
+        Tags that the file carries although their length may be 1, e.g. ("DIM_DYN",).
+    """
+
+    fids: np.ndarray
+    frequency_mhz: float
+    dwell_s: float
+    header: dict[str, Any] = field(default_factory=dict)
+    conditions: tuple[str, ...] = ("UNEDITED",)
+    affine: np.ndarray = field(default_factory=lambda: np.diag([1e4, 1e4, 1e4, 1.0]))
+    dimensions: tuple[str, ...] = ("DIM_DYN",)
+
+    @property
+    def n_points(self) -> int:
+        """Number of points of a FID."""
+        return self.fids.shape[-1]
+
+    @property
+    def ppm(self) -> np.ndarray:
+        """Chemical shift of each spectral bin, increasing."""
+        return spectra.ppm_axis(self.n_points, self.dwell_s, self.frequency_mhz)
+
+    def with_fids(self, fids: np.ndarray, **changes: Any) -> Scan:
+        """Return a copy with other FIDs (four axes) and other attributes."""
+        return replace(self, fids=fids, header=json.loads(json.dumps(self.header)), **changes)
+
+
+def read_scan(path: Path | str) -> Scan:
+    """Read a single-voxel NIfTI-MRS file.
+
+    Raises
+    ------
+    InputError
+        If the file is not single-voxel 1H NIfTI-MRS, has a dimension this project does not know, or holds NaN.
+    SkippedError
+        If the file is empty: an earlier stage failed for this subject.
+    """
+    path = require(Path(path))
+    try:
+        image = nib.load(path)
+        stored = np.asanyarray(image.dataobj)
+        texts = [e.get_content() for e in image.header.extensions if e.get_code() == NIFTI_MRS_CODE]
+    except (OSError, EOFError, ValueError, AttributeError, nib.filebasedimages.ImageFileError) as error:
+        raise InputError(f"{path}: not a readable NIfTI file ({error}); convert it again") from None
+    if not texts:
+        raise InputError(f"{path}: NIfTI without the MRS header extension (code 44); convert it with spec2nii")
+    content = texts[0]
+    header = json.loads(content.decode() if isinstance(content, bytes) else content)
+    if stored.ndim < 4 or stored.shape[:3] != (1, 1, 1):
+        raise InputError(f"{path}: shape {stored.shape}, expected one voxel (1, 1, 1, points, ...)")
+    if header.get("ResonantNucleus", ["1H"])[0] != "1H":
+        raise InputError(f"{path}: nucleus {header['ResonantNucleus'][0]}, expected 1H")
+    tags = [header.pop(f"dim_{i}", None) for i in (5, 6, 7)]
+    for key in [k for k in header if k.startswith("dim_") and k.endswith("_info")]:
+        del header[key]
+    dimension_headers = {tag: header.pop(f"dim_{i}_header", None) for i, tag in zip((5, 6, 7), tags, strict=True)}
+    used = [tags[i] if i < 3 else None for i in range(stored.ndim - 4)]
+    for tag, length in zip(used, stored.shape[4:], strict=True):
+        if tag not in AXES and length > 1:
+            raise InputError(
+                f"{path}: dimension {tag or 'without a tag'} of length {length}, expected {', '.join(FILE_ORDER)}; "
+                "rename it with mrs_tools, or state edit_scheme and edit_order in the sample sheet"
+            )
+    source = [used.index(tag) + 1 if tag in used else None for tag in AXES]
+    flat = stored.reshape(stored.shape[3:])
+    order = [axis for axis in source if axis is not None]
+    rest = [axis for axis in range(1, flat.ndim) if axis not in order]
+    fids = flat.transpose([*order, *rest, 0])
+    shape = [flat.shape[axis] if axis is not None else 1 for axis in source]
+    fids = np.conj(fids.reshape([*shape, flat.shape[0]])).astype(np.complex128)
+    if not np.all(np.isfinite(fids)):
+        raise InputError(f"{path}: {np.count_nonzero(~np.isfinite(fids))} points are NaN or infinite")
+    dwell = float(image.header["pixdim"][4]) * {8: 1.0, 16: 1e-3, 24: 1e-6}.get(
+        int(image.header["xyzt_units"]) & 56, 1.0
+    )
+    frequency = float(np.ravel(header["SpectrometerFrequency"])[0])
+    return Scan(
+        fids,
+        frequency,
+        dwell,
+        header,
+        _conditions(path, fids.shape[0], dimension_headers.get("DIM_EDIT")),
+        np.asarray(image.affine),
+        tuple(tag for tag in FILE_ORDER if tag in used),
+    )
+
+
+def _conditions(path: Path, n_conditions: int, edit_header: dict | None) -> tuple[str, ...]:
+    if n_conditions == 1:
+        return ("UNEDITED",)
+    values = (edit_header or {}).get("EditCondition")
+    if isinstance(values, dict):
+        values = values.get("Value")
+    names = tuple(str(v) for v in values) if values else tuple(f"EDIT{i}" for i in range(n_conditions))
+    if len(names) != n_conditions:
+        raise InputError(f"{path}: {n_conditions} edit conditions but EditCondition names {len(names)}")
+    return names
+
+
+def write_scan(path: Path | str, scan: Scan) -> None:
+    """Write a NIfTI-MRS file (complex64). Dimensions of length 1 are written only if named in ``scan.dimensions``."""
+    from nifti_mrs.create_nmrs import gen_nifti_mrs_hdr_ext
+    from nifti_mrs.hdr_ext import Hdr_Ext
+
+    if not np.all(np.isfinite(scan.fids)):
+        raise ValueError(f"{path}: refusing to write NaN or infinite points")
+    lengths = dict(zip(AXES, scan.fids.shape[:3], strict=True))
+    kept = [tag for tag in FILE_ORDER if lengths[tag] > 1 or tag in scan.dimensions]
+    data = np.moveaxis(scan.fids, -1, 0).transpose(0, 3, 2, 1)  # points, coil, dyn, edit
+    data = data.reshape([1, 1, 1, scan.n_points, *(lengths[tag] for tag in kept)])
+    extension = Hdr_Ext.from_header_ext(
+        {"SpectrometerFrequency": [scan.frequency_mhz], "ResonantNucleus": ["1H"], **scan.header}
+        | {f"dim_{5 + i}": tag for i, tag in enumerate(kept)}
+    )
+    if "DIM_EDIT" in kept:
+        extension.set_dim_info(
+            kept.index("DIM_EDIT"),
+            "DIM_EDIT",
+            hdr={"EditCondition": list(scan.conditions)},
+        )
+    image = gen_nifti_mrs_hdr_ext(data.astype(np.complex64), scan.dwell_s, extension, affine=scan.affine, no_conj=False)
+    with write_whole(path) as temporary:
+        image.save(str(temporary))
+
+
+def add_processing(scan: Scan, method: str, details: str) -> None:
+    """Append a step to ProcessingApplied, `method` in the standard's words.
+
+    No time is written, so that equal input gives equal bytes; the run's logs hold the times.
+    """
+    steps = list(scan.header.get("ProcessingApplied", []))
+    steps.append(
+        {
+            "Program": "mrs-synthesis",
+            "Version": __version__,
+            "Method": method,
+            "Details": details,
+        }
+    )
+    scan.header["ProcessingApplied"] = steps
+
+
+def sidecar_path(path: Path | str) -> Path:
+    """Return the JSON sidecar's path of a ``.nii.gz`` file."""
+    path = Path(path)
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def write_sidecar(path: Path | str, scan: Scan, sources: list[str], **facts: Any) -> None:
+    """Write the BIDS JSON sidecar beside a NIfTI-MRS file: required BIDS-MRS fields, `Sources`, and further `facts`."""
+    content = {
+        "ResonantNucleus": ["1H"],
+        "SpectrometerFrequency": [scan.frequency_mhz],
+        "SpectralWidth": 1.0 / scan.dwell_s,
+        "NumberOfSpectralPoints": scan.n_points,
+        "NumberOfTransients": int(scan.fids.shape[0] * scan.fids.shape[1]),
+        "Sources": [str(source) for source in sources],
+        "GeneratedBy": [{"Name": "mrs-synthesis", "Version": __version__}],
+    }
+    for key in ("EchoTime", "RepetitionTime"):
+        if key in scan.header:
+            content[key] = scan.header[key]
+    write_json(sidecar_path(path), content | facts)
