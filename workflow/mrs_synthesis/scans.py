@@ -1,7 +1,8 @@
 """Scans as NIfTI-MRS files: the only place where the sign convention of a file meets that of the memory.
 
 In memory ``Scan.fids`` has four axes, whatever the file has: (edit conditions, transients, coils, points). NIfTI-MRS
-stores the complex conjugate of what `mrs_synthesis.spectra` works with, in dimensions tagged DIM_COIL, DIM_DYN, DIM_EDIT.
+stores the complex conjugate of what `mrs_synthesis.spectra` works with; dimensions are tagged DIM_COIL, DIM_DYN,
+DIM_EDIT.
 """
 
 from __future__ import annotations

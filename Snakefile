@@ -1,0 +1,54 @@
+"""From raw vendor files of MR spectroscopy to synthetic transients and a report on their bias."""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+# The embedded demo, unless a study's own file is given with --configfile.
+if "study" not in config:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/phantom.smk"
+include: "workflow/rules/convert.smk"
+include: "workflow/rules/preprocess.smk"
+include: "workflow/rules/assemble.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/synthesise.smk"
+include: "workflow/rules/augment.smk"
+include: "workflow/rules/basis.smk"
+include: "workflow/rules/quantify.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+localrules:
+    all,
+    converted,
+    preprocessed,
+
+
+rule all:
+    """The report, and a check that names every subject that failed."""
+    default_target: True
+    input:
+        "<results>/report.html",
+        "<results>/complete.json",
+
+
+rule converted:
+    """Only the conversion to NIfTI-MRS, with its table."""
+    input:
+        "<results>/tables/conversion.tsv",
+
+
+rule preprocessed:
+    """Conversion and preprocessing, with their tables."""
+    input:
+        "<results>/tables/preprocessing.tsv",

@@ -1,0 +1,154 @@
+"""Tables that gather what single subjects left behind: conversion, preprocessing, failures, the phantom's truth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mrs_synthesis.files import read_table, write_json, write_table
+from mrs_synthesis.stage import InputError, read_statuses, run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IDENTIFIERS = ("unit", "subject", "session", "site")
+CONVERSION_COLUMNS = {
+    "status": "ok or failed",
+    "reason": "Why the scan could not be converted",
+    "format": "Format of the vendor's file",
+    "n_transients": "Transients per edit condition",
+    "n_conditions": "Edit conditions",
+    "n_coils": "Receive coils",
+    "n_points": "Complex points of a FID",
+    "spectrometer_frequency_mhz": "Spectrometer frequency in MHz",
+    "dwell_s": "Time between two points in s",
+    "te_ms": "Echo time in ms",
+    "tr_ms": "Repetition time in ms",
+    "water": "1 if there is a water reference",
+    "notes": "What the conversion noticed",
+}
+PREPROCESSING_COLUMNS = {
+    "condition": "Edit condition",
+    "transient": "Number of the transient, from 0, as acquired",
+    "kept": "1 if the transient was kept",
+    "reason": "Why it was not",
+    "shift_hz": "Frequency shift applied, in Hz",
+    "phase_deg": "Zero-order phase applied, in degrees",
+    "noise_sd": "SD of the real part of the noise of a FID point, in the data's units",
+    "snr": "Height of the reference peak over the noise SD of the spectrum",
+    "fwhm_hz": "Full width of the reference peak at half maximum, in Hz",
+    "water_residual": "Largest signal around water over the largest metabolite signal, after removal",
+}
+FAILURE_COLUMNS = {
+    "unit": "Scan",
+    "stage": "Stage that failed, or `excluded` by the sample sheet",
+    "reason": "Why, and what to do",
+}
+
+
+def conversion(inputs: Sequence[Path], units: Path, output: Path) -> None:
+    """Write the table of conversions, one row per scan, from the status files of the convert stage."""
+    import pandas as pd
+
+    rows = pd.DataFrame([dict.fromkeys(CONVERSION_COLUMNS) | status for status in read_statuses(inputs)])
+    _write(output, _identify(rows[["unit", *CONVERSION_COLUMNS]], units), CONVERSION_COLUMNS)
+
+
+def preprocessing(inputs: Sequence[Path], units: Path, output: Path) -> None:
+    """Write the table of transients from the preprocess stage's tables; failed subjects have none."""
+    import pandas as pd
+
+    tables = []
+    for path in inputs:
+        if path.stat().st_size:
+            unit = path.name.removesuffix("_desc-preproc_qc.tsv")
+            tables.append(read_table(path, list(PREPROCESSING_COLUMNS)).assign(unit=unit))
+    if not tables:
+        raise InputError(
+            f"{output}: no subject was preprocessed; see the failures in the logs of convert and preprocess"
+        )
+    rows = pd.concat(tables)[["unit", *PREPROCESSING_COLUMNS]]
+    _write(output, _identify(rows, units), PREPROCESSING_COLUMNS)
+
+
+def failures(inputs: Sequence[Path], samples: str, output: Path) -> None:
+    """Write the table of failed scans (stage and reason) and of those that the sample sheet excludes."""
+    import pandas as pd
+
+    from mrs_synthesis.sheet import read_samples
+
+    rows = [
+        {"unit": row["unit"], "stage": "excluded", "reason": row["exclude"]}
+        for row in read_samples(samples)
+        if row["exclude"]
+    ]
+    rows += [status for status in read_statuses(inputs) if status["status"] == "failed"]
+    table = pd.DataFrame(rows, columns=list(FAILURE_COLUMNS))
+    _write(output, table, FAILURE_COLUMNS)
+
+
+def complete(inputs: Sequence[Path], output: Path) -> None:
+    """Write a record that the study is complete.
+
+    Raises
+    ------
+    InputError
+        If a subject failed; excluded ones are no failure.
+    """
+    table = read_table(inputs[0], list(FAILURE_COLUMNS))
+    failed = table[table["stage"] != "excluded"]
+    for row in failed.itertuples():
+        print(f"failed: {row.unit}: {row.stage}: {row.reason}", flush=True)
+    if len(failed):
+        raise InputError(
+            f"{len(failed)} scan(s) failed (above, and in {inputs[0]}); all else is done and in the report. "
+            "Correct the files, or give a reason in the sample sheet's column `exclude`, and run again"
+        )
+    write_json(output, {"complete": True, "excluded": len(table)})
+
+
+def truth(inputs: Sequence[Path], output: Path) -> None:
+    """Write the phantom's true concentrations of all subjects as one table."""
+    import pandas as pd
+
+    write_table(output, pd.concat([read_table(path) for path in inputs]))
+
+
+def _identify(rows: pd.DataFrame, units: Path) -> pd.DataFrame:
+    """Put subject, session and site before the other columns."""
+    known = read_table(units, list(IDENTIFIERS))[list(IDENTIFIERS)]
+    return known.merge(rows, on="unit", how="right", validate="one_to_many")
+
+
+def _write(output: Path, table: pd.DataFrame, columns: dict[str, str]) -> None:
+    write_table(output, table)
+    descriptions = {name: {"Description": columns.get(name, f"The scan's {name}")} for name in table.columns}
+    write_json(output.with_suffix(".json"), descriptions)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Gather the records of single subjects into one table."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("what", choices=("conversion", "preprocessing", "failures", "complete", "truth", "config"))
+    parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="status files or tables")
+    parser.add_argument("--units", type=Path, help="table of units (conversion, preprocessing)")
+    parser.add_argument("--samples", help="sample sheet or BIDS folder (failures)")
+    parser.add_argument("--json", help="content of the record (config)")
+    parser.add_argument("--output", type=Path, required=True)
+    a = parser.parse_args(argv)
+    actions: dict[str, Callable[[], None]] = {
+        "conversion": lambda: conversion(a.inputs, a.units, a.output),
+        "preprocessing": lambda: preprocessing(a.inputs, a.units, a.output),
+        "failures": lambda: failures(a.inputs, a.samples, a.output),
+        "complete": lambda: complete(a.inputs, a.output),
+        "truth": lambda: truth(a.inputs, a.output),
+        "config": lambda: write_json(a.output, json.loads(a.json)),
+    }
+    actions[a.what]()
+
+
+if __name__ == "__main__":
+    run(main)

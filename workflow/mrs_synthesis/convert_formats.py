@@ -1,0 +1,315 @@
+"""Read vendor files through spec2nii's command line, and any NIfTI-MRS file, as raw arrays with tagged dimensions.
+
+What spec2nii writes is not yet a `mrs_synthesis.scans.Scan`: dimensions can be unnamed, doubled or without edit
+conditions. `mrs_synthesis.editing` arranges them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrs_synthesis.scans import NIFTI_MRS_CODE
+from mrs_synthesis.stage import InputError
+
+SUFFIXES = {
+    "siemens_dicom": (".ima", ".dcm"),
+    "siemens_twix": (".dat",),
+    "siemens_rda": (".rda",),
+    "philips_sdat": (".sdat",),
+    "philips_data_list": (".data",),
+    "ge_pfile": (".7",),
+    "nifti_mrs": (".nii", ".nii.gz"),
+}
+FORMATS = tuple(SUFFIXES)
+MAIN_OUTPUTS = ("", "_STD_0")  # what spec2nii appends to the name of the water-suppressed scan
+# ... and of references inside the same file, best first: GE, Siemens XA and CMRR sequences, Philips data/list
+REFERENCE_OUTPUTS = ("_ref", "_ref_ecc", "_ecc", "_quant", "_ref_no_ovs", "_vapor_ovs_rfoff", "_rf_off", "_STD_1")
+IGNORED_OUTPUTS = ("_rf_grads_ovs_off", "_NOI", "_phasecorr")
+
+
+@dataclass
+class Raw:
+    """One file's data before its dimensions are understood.
+
+    Attributes
+    ----------
+    data
+        complex64, shape (points, ...): the conjugate of the stored array, so that a plain FFT has increasing ppm.
+    tags, tag_headers
+        NIfTI-MRS tag (None if absent) and header of each axis after the first.
+    header
+        The remaining JSON header extension.
+    """
+
+    data: np.ndarray
+    tags: list[str | None]
+    tag_headers: list[dict]
+    header: dict[str, Any]
+    frequency_mhz: float
+    dwell_s: float
+    affine: np.ndarray
+
+
+@dataclass
+class Source:
+    """What one input path gave: its scan, the water reference inside it (if any), and how it was read."""
+
+    main: Raw
+    reference: Raw | None = None
+    files: list[Path] = field(default_factory=list)
+    command: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def read_source(path: Path, format_name: str, aux: Path | None = None) -> Source:
+    """Read one scan in a vendor's format or in NIfTI-MRS.
+
+    Parameters
+    ----------
+    path
+        The file; for ``siemens_dicom`` a folder with one series (or one file).
+    format_name
+        One of `FORMATS`.
+    aux
+        The file beside it: SPAR for ``philips_sdat`` and ``philips_data_list``. None: looked for under the same stem.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, has another format's suffix, or spec2nii cannot convert it.
+    """
+    path = Path(path)
+    _check_path(path, format_name)
+    if format_name == "nifti_mrs":
+        return Source(load_raw(path), files=[path])
+    files, arguments = _arguments(path, format_name, aux)
+    with tempfile.TemporaryDirectory(prefix="convert_") as folder:
+        outputs, patched = _spec2nii(path, format_name, arguments, Path(folder))
+        source = _sort_outputs(path, outputs)
+    names = {str(file): file.name for file in [*files, path]}
+    source.files = files
+    source.command = " ".join(["spec2nii", *(names.get(argument, argument) for argument in arguments)])
+    source.notes += patched
+    if format_name == "siemens_twix":
+        _cut_points_before_echo(path, source)
+    return source
+
+
+def load_raw(path: Path, label: Path | None = None) -> Raw:
+    """Read a NIfTI-MRS file whatever its dimensions are; `label` is the path that errors name.
+
+    Raises
+    ------
+    InputError
+        If it is not single-voxel NIfTI-MRS with a frequency and a dwell time.
+    """
+    import nibabel as nib
+
+    label = label or path
+    try:
+        image = nib.load(path)
+        stored = np.asanyarray(image.dataobj)
+        texts = [e.get_content() for e in image.header.extensions if e.get_code() == NIFTI_MRS_CODE]
+    except (OSError, EOFError, ValueError, AttributeError, nib.filebasedimages.ImageFileError) as error:
+        raise InputError(f"{label}: not a readable NIfTI file ({error}); check that it is complete") from None
+    if not texts:
+        raise InputError(
+            f"{label}: NIfTI without the MRS header extension (code 44), expected NIfTI-MRS; convert it with spec2nii"
+        )
+    try:
+        header = json.loads(texts[0].decode() if isinstance(texts[0], bytes) else texts[0])
+        frequency = float(np.ravel(header.pop("SpectrometerFrequency"))[0])
+        nucleus = str(np.ravel(header.pop("ResonantNucleus"))[0])
+    except (ValueError, KeyError, AttributeError, IndexError) as error:
+        raise InputError(f"{label}: MRS header extension without {error}; convert it again") from None
+    if nucleus != "1H":
+        raise InputError(f"{label}: nucleus {nucleus}, expected 1H; leave this scan out of the study")
+    if stored.ndim < 4 or stored.shape[:3] != (1, 1, 1):
+        raise InputError(f"{label}: shape {stored.shape}, expected one voxel (1, 1, 1, points, ...)")
+    data = np.conj(stored.reshape(stored.shape[3:])).astype(np.complex64)
+    tags = [header.get(f"dim_{axis + 5}") for axis in range(data.ndim - 1)]
+    tag_headers = [header.get(f"dim_{axis + 5}_header") or {} for axis in range(data.ndim - 1)]
+    header = {key: value for key, value in header.items() if not key.startswith("dim_")}
+    unit = {8: 1.0, 16: 1e-3, 24: 1e-6}.get(int(image.header["xyzt_units"]) & 56, 1.0)
+    dwell = float(f"{float(image.header['pixdim'][4]) * unit:.7g}")  # stored in single precision
+    if not (1e-6 < dwell < 1e-2 and 1 < frequency < 2000):
+        raise InputError(
+            f"{label}: dwell time {dwell:g} s at {frequency:g} MHz, expected 1e-6 to 1e-2 s and 1 to 2000 MHz"
+        )
+    return Raw(data, tags, tag_headers, header, frequency, dwell, np.asarray(image.affine))
+
+
+def spec2nii_command() -> str:
+    """Return the spec2nii that belongs to this Python, else the one on PATH."""
+    sibling = Path(sys.executable).parent / "spec2nii"
+    found = str(sibling) if sibling.exists() else shutil.which("spec2nii")
+    if not found:
+        raise InputError("spec2nii: no such command, needed to read vendor files; pip install spec2nii==0.8.15")
+    return found
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Return the file in the same folder with the same stem and `suffix`, in any case (SPAR, spar).
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    for candidate in sorted(path.parent.iterdir()):
+        if candidate.name.lower() == (path.stem + suffix).lower():
+            return candidate
+    raise InputError(f"{path}: no {path.stem}{suffix} beside it; put it there or name it in the column aux")
+
+
+def _check_path(path: Path, format_name: str) -> None:
+    wanted = SUFFIXES[format_name]
+    if not path.exists():
+        raise InputError(f"{path}: no such file; check the path in the sample sheet")
+    if path.is_dir():
+        if format_name != "siemens_dicom":
+            raise InputError(f"{path}: a folder, expected a {wanted[0]} file for format {format_name}")
+        if not any(child.is_file() for child in path.rglob("*")):
+            raise InputError(f"{path}: an empty folder, expected the DICOM files of one series")
+        return
+    if not path.name.lower().endswith(wanted):
+        raise InputError(
+            f"{path}: suffix {path.suffix or 'missing'}, expected {' or '.join(wanted)} for format {format_name}; "
+            "correct the format"
+        )
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: an empty file; copy it again from the scanner")
+
+
+def _arguments(path: Path, format_name: str, aux: Path | None) -> tuple[list[Path], list[str]]:
+    """Return the source files and spec2nii's arguments."""
+    if aux is not None and not Path(aux).exists():
+        raise InputError(f"{aux}: no such file; check the column aux in the sample sheet")
+    if format_name == "siemens_dicom":
+        files = sorted(child for child in path.rglob("*") if child.is_file()) if path.is_dir() else [path]
+        return files, ["dicom", str(path)]
+    if format_name == "siemens_twix":
+        return [path], ["twix", "-e", "image", "-q", str(path)]
+    if format_name == "siemens_rda":
+        return [path], ["rda", str(path)]
+    if format_name == "ge_pfile":
+        return [path], ["ge", str(path)]
+    spar = Path(aux) if aux else beside(path, ".SPAR")
+    if format_name == "philips_sdat":
+        _check_sdat_size(path, spar)
+        return [path, spar], ["philips", str(path), str(spar)]
+    listing = beside(path, ".list")
+    return [path, listing, spar], ["philips_dl", str(path), str(listing), str(spar)]
+
+
+def _check_sdat_size(sdat: Path, spar: Path) -> None:
+    """Compare the size that SPAR announces, so that a cut file is named as such."""
+    counts = {}
+    for line in spar.read_text(encoding="latin-1").splitlines():
+        key, colon, value = line.partition(":")
+        if colon and key.strip() in ("samples", "rows") and value.strip().isdigit():
+            counts[key.strip()] = int(value)
+    if len(counts) < 2:
+        raise InputError(f"{spar}: no samples and rows in it, expected a Philips SPAR file")
+    expected = 8 * counts["samples"] * counts["rows"]
+    if sdat.stat().st_size != expected:
+        raise InputError(
+            f"{sdat}: {sdat.stat().st_size} bytes, expected {expected} ({counts['rows']} rows of {counts['samples']} "
+            f"points in {spar.name}); copy the pair again"
+        )
+
+
+def _spec2nii(path: Path, format_name: str, arguments: list[str], folder: Path) -> tuple[dict[str, Raw], list[str]]:
+    """Run spec2nii; return its outputs by what it appended to their name, and notes."""
+    # Zero rows are kept: dropping one would shift which rows are edit-ON in interleaved data.
+    options = ["-o", str(folder), "-f", "raw", "--keep_zero_valued"]
+    command = [spec2nii_command(), *arguments, *options]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    notes = []
+    if done.returncode and format_name == "siemens_dicom" and "TypeError" in done.stderr:
+        # spec2nii 0.8.15 calls float() on PatientWeight, which anonymised DICOM leaves empty.
+        copies = folder / "patched"
+        if _fill_patient_weight(path, copies):
+            command[2] = str(copies)
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+            notes = ["empty PatientWeight filled in a temporary copy"]
+    outputs = sorted(folder.glob("raw*.nii.gz"))
+    if done.returncode or not outputs:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reason = lines[-1] if lines else "it wrote nothing"
+        raise InputError(
+            f"{path}: spec2nii could not read it as {format_name} ({reason}); "
+            "check that the file is complete, holds single-voxel spectroscopy, and that its format is right"
+        )
+    return {file.name.removeprefix("raw").removesuffix(".nii.gz"): load_raw(file, path) for file in outputs}, notes
+
+
+def _fill_patient_weight(path: Path, folder: Path) -> bool:
+    """Copy DICOM files to `folder` with a number for an empty PatientWeight; False if none was empty."""
+    import pydicom
+
+    folder.mkdir()
+    filled = False
+    for number, file in enumerate(sorted(path.rglob("*")) if path.is_dir() else [path]):
+        if not file.is_file():
+            continue
+        try:
+            content = pydicom.dcmread(file)
+        except pydicom.errors.InvalidDicomError:
+            continue
+        if content.get("PatientWeight", 0) is None:
+            content.PatientWeight = "0"
+            filled = True
+        content.save_as(folder / f"{number:06d}.dcm")
+    return filled
+
+
+def _sort_outputs(path: Path, outputs: dict[str, Raw]) -> Source:
+    """Tell the scan from the references that spec2nii found in the same file."""
+    main = [name for name in MAIN_OUTPUTS if name in outputs]
+    if not main or set(outputs) - {*MAIN_OUTPUTS, *REFERENCE_OUTPUTS, *IGNORED_OUTPUTS}:
+        names = ", ".join(name.strip("_") or "unnamed" for name in outputs)
+        raise InputError(
+            f"{path}: spec2nii found {len(outputs)} scans ({names}), expected one single-voxel scan with or without "
+            "water reference; give each series its own folder or file"
+        )
+    references = [name for name in REFERENCE_OUTPUTS if name in outputs]
+    source = Source(outputs[main[0]], outputs[references[0]] if references else None)
+    unused = [name.strip("_") for name in outputs if name not in (main[0], *references[:1])]
+    if unused:
+        source.notes.append(f"left out of the file: {', '.join(unused)}")
+    return source
+
+
+def _cut_points_before_echo(path: Path, source: Source) -> None:
+    """Drop the points that a Siemens ADC sampled before the echo, which spec2nii keeps.
+
+    Their number is the first of the free parameters in the measurement header (as Gannet and Osprey read it). They are
+    dropped only if the signal is indeed lower there, since not every sequence fills that field with this number.
+    """
+    from mapvbvd import mapVBVD
+
+    try:
+        content = mapVBVD(str(path), quiet=True)
+        content = content[1] if isinstance(content, list) else content  # spec2nii's default measurement
+        count = int(np.ravel(content["image"].freeParam)[0])
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, OSError):
+        return
+    data = source.main.data
+    if not 0 < count < data.shape[0] // 16:
+        return
+    level = np.abs(data[: 2 * count]).reshape(2, count, -1).mean(axis=(1, 2))
+    if level[0] < 0.9 * level[1]:
+        source.main.data = data[count:]
+        source.notes.append(f"{count} points before the echo dropped")
+    else:
+        source.notes.append(f"header names {count} points before the echo, but the signal starts at the first point")

@@ -1,0 +1,339 @@
+"""The report's interactive figures as plain dictionaries that the page's script hands to plotly.js.
+
+A figure has ``traces`` (plotly's, plus ``when``: in which views a trace is shown, and ``sd``: draw a band), ``layout``,
+``layouts`` (each with a ``when``), ``controls`` (buttons or a list per key of ``when``) and ``arrays`` (shared numbers).
+Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mrs_synthesis.report_data import CONDITION_ORDER, CONTROLS, SOURCE_NAMES, SOURCE_ORDER, SYNTHETIC, WINDOW_PPM, pack
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
+GREY = "#6b7580"
+COLOURS = {
+    "reference": BLACK,
+    "real": BLUE,
+    "reconstruction": PURPLE,
+    "random": ORANGE,
+    "interpolation": GREEN,
+    "hybrid": RED,
+    **dict.fromkeys(CONTROLS, GREY),
+}
+SYMBOLS = {
+    "duplicated": "square",
+    "population_mean": "diamond",
+    "population_mean_noisy": "diamond-open",
+    "shrinkage": "triangle-up",
+    "low_rank": "star",
+}
+PPM_AXIS = {"title": {"text": "chemical shift / ppm"}, "range": [WINDOW_PPM[1], WINDOW_PPM[0]], "dtick": 0.5}
+Figure = dict[str, Any]
+
+
+def missing(value: Any) -> bool:
+    """Say whether a table's field is empty."""
+    return value is None or value != value or value in ("", "n/a")
+
+
+def series_name(source: str, decoder: Any = None) -> str:
+    """Return words for a source of spectra, e.g. ``interpolation (decoder mean)``."""
+    name = SOURCE_NAMES.get(source, source)
+    return name if missing(decoder) else f"{name} ({decoder})"
+
+
+def series_rank(source: str) -> int:
+    """Return the position of a source in every figure and table."""
+    return SOURCE_ORDER.index(source) if source in SOURCE_ORDER else len(SOURCE_ORDER)
+
+
+def marker(source: str, decoder: Any = None) -> dict[str, Any]:
+    """Return plotly's marker of a source: colour by source, hollow for the decoder's mean."""
+    symbol = SYMBOLS.get(source, "circle-open" if decoder == "mean" else "circle")
+    return {"color": COLOURS.get(source, GREY), "symbol": symbol, "size": 9, "line": {"width": 2 if "open" in symbol else 0}}
+
+
+def control(key: str, label: str, options: Iterable[tuple[str, str]], **facts: Any) -> dict[str, Any]:
+    """Return a choice of one view: buttons, or a list if there are many options."""
+    options = [{"value": value, "label": text, "on": i == 0} for i, (value, text) in enumerate(options)]
+    return {"key": key, "label": label, "options": options, "kind": "select" if len(options) > 6 else "buttons", **facts}
+
+
+def toggles(key: str, label: str, options: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return switches that show or hide a series each; an option has value, label, on, colour, dash."""
+    return {"key": key, "label": label, "options": list(options), "kind": "buttons", "many": True}
+
+
+def conditions_in(found: Iterable[str]) -> list[str]:
+    """Return conditions in the usual order."""
+    found = set(found)
+    return [name for name in CONDITION_ORDER if name in found] + sorted(found - set(CONDITION_ORDER))
+
+
+def by_default(conditions: Sequence[str]) -> list[str]:
+    """Return conditions with the difference, if any, first, since it is what an edited study is about."""
+    return sorted(conditions, key=lambda name: name != "DIFF")
+
+
+def spectra_figure(statistics: dict[str, tuple[np.ndarray, dict]]) -> Figure | None:
+    """Mean and SD over transients per unit, condition and series; `statistics` as of `report_data`, by unit."""
+    if not statistics:
+        return None
+    axis, pooled = _pooled(statistics)
+    everything = {"all": (axis, pooled), **statistics} if len(statistics) > 1 else statistics
+    series = sorted(
+        {name for _, found in everything.values() for name, _ in found},
+        key=lambda name: (series_rank(name.split("|")[0]), name),
+    )
+    conditions = conditions_in(condition for _, found in everything.values() for _, condition in found)
+    arrays, traces = {}, []
+    for number, (unit, (ppm, found)) in enumerate(everything.items()):
+        arrays[f"ppm{number}"] = pack(ppm)
+        for name in series:
+            for condition in conditions:
+                if (name, condition) not in found:
+                    continue
+                mean, sd, n = found[name, condition]
+                key = f"{number}.{name}.{condition}"
+                arrays[f"{key}.mean"], arrays[f"{key}.sd"] = pack(mean), pack(sd)
+                source, _, decoder = name.partition("|")
+                line = {"color": COLOURS.get(source, GREY), "width": 1.6, "dash": "dot" if decoder == "mean" else "solid"}
+                common = {
+                    "when": {"unit": unit, "condition": condition, "series": name},
+                    "x": {"ref": f"ppm{number}"},
+                    "mode": "lines",
+                    "line": line,
+                    "name": f"{'real, single transients' if source == 'real' else series_name(source, decoder)}, n = {n}",
+                }
+                traces.append(common | {"y": {"ref": f"{key}.mean"}, "sd": {"ref": f"{key}.sd"}})
+                if n > 1:
+                    traces.append(common | {"y": {"ref": f"{key}.sd"}, "yaxis": "y2", "xaxis": "x"})
+    shown = [s for s in series if s.endswith("|sampled")] or series
+    chips = [
+        {
+            "value": name,
+            "label": "real" if name == "real" else series_name(*name.split("|")),
+            "on": name == "real" or name in shown[-1:],
+            "colour": COLOURS.get(name.split("|")[0], GREY),
+            "dash": name.endswith("|mean"),
+        }
+        for name in series
+    ]
+    return {
+        "id": "spectra",
+        "arrays": arrays,
+        "traces": traces,
+        "controls": [
+            control("unit", "Subject", [(u, "all, averaged" if u == "all" else u) for u in everything], kind="select"),
+            control("condition", "Condition", [(c, c) for c in by_default(conditions)]),
+            toggles("series", "Show", chips),
+        ],
+        "layout": {
+            "height": 600,
+            "hovermode": "x",
+            "xaxis": PPM_AXIS | {"anchor": "y2", "hoverformat": ".3f"},
+            "yaxis": {"domain": [0.38, 1], "title": {"text": "real part / OFF maximum"}, "hoverformat": ".4g"},
+            "yaxis2": {"domain": [0, 0.3], "title": {"text": "SD of transients"}, "rangemode": "tozero", "hoverformat": ".4g"},
+        },
+    }
+
+
+def _pooled(statistics: dict[str, tuple[np.ndarray, dict]]) -> tuple[np.ndarray, dict]:
+    """Return the mean of the units' means, and the root of the mean of their variances."""
+    axis = next(iter(statistics.values()))[0]
+    gathered: dict = {}
+    for ppm, found in statistics.values():
+        for key, (mean, sd, n) in found.items():
+            gathered.setdefault(key, []).append((np.interp(axis, ppm, mean), np.interp(axis, ppm, sd), n))
+    pooled = {}
+    for key, parts in gathered.items():
+        means, sds, counts = zip(*parts, strict=True)
+        pooled[key] = (np.mean(means, axis=0), np.sqrt(np.mean(np.square(sds), axis=0)), int(np.sum(counts)))
+    return axis, pooled
+
+
+def fits_figure(cells: dict[str, list[dict[str, Any]]]) -> Figure | None:
+    """Data, fit, baseline and residual of chosen cells by unit (as `report_data.fitted_cells`)."""
+    cells = {unit: found for unit, found in cells.items() if found}
+    if not cells:
+        return None
+    arrays, traces, names = {}, [], {}
+    for number, (unit, found) in enumerate(cells.items()):
+        for cell in found:
+            name = series_name(cell["source"], cell.get("decoder"))
+            if not missing(cell.get("n_total")) and cell["source"] not in ("reference", "reconstruction"):
+                n_real, n_total = int(cell["n_real"]), int(cell["n_total"])
+                name += f": {n_real}" if n_real == n_total else f": {n_real} + {n_total - n_real}"
+            label = names.setdefault((cell["source"], str(cell.get("decoder"))), name)
+            for condition, (ppm, data, fit, baseline) in cell["curves"].items():
+                key = f"{number}.{cell['cell']}.{condition}"
+                axis = arrays.setdefault(f"ppm{number}.{condition}", pack(ppm))
+                scale = float(np.max(np.abs(data), initial=0.0)) or 1.0
+                del axis
+                offset = 1.08 * float(np.max(data) / scale) + float(np.max(np.abs(data - fit)) / scale)
+                when = {"unit": unit, "condition": condition, "cell": label}
+                parts = (
+                    ("data", data / scale, {"color": BLACK, "width": 1.1}),
+                    ("fit", fit / scale, {"color": RED, "width": 1.6}),
+                    ("baseline", baseline / scale, {"color": BLUE, "width": 1.6, "dash": "dash"}),
+                    ("residual (shifted up)", (data - fit) / scale + offset, {"color": GREY, "width": 1.0}),
+                )
+                for part, values, line in parts:
+                    arrays[f"{key}.{part}"] = pack(values)
+                    traces.append(
+                        {
+                            "when": when,
+                            "x": {"ref": f"ppm{number}.{condition}"},
+                            "y": {"ref": f"{key}.{part}"},
+                            "mode": "lines",
+                            "line": line,
+                            "name": part,
+                        }
+                    )
+    conditions = conditions_in(trace["when"]["condition"] for trace in traces)
+    ordered = sorted(names.items(), key=lambda item: series_rank(item[0][0]))
+    return {
+        "id": "fits",
+        "arrays": arrays,
+        "traces": traces,
+        "controls": [
+            control("unit", "Subject", [(unit, unit) for unit in cells], kind="select"),
+            control("condition", "Condition", [(c, c) for c in by_default(conditions)]),
+            control("cell", "Spectrum", [(name, name) for _, name in ordered], kind="select"),
+        ],
+        "layout": {
+            "height": 470,
+            "showlegend": True,
+            "xaxis": PPM_AXIS | {"hoverformat": ".3f"},
+            "yaxis": {"title": {"text": "real part / largest value"}, "hoverformat": ".4g"},
+        },
+    }
+
+
+def losses_figure(losses: pd.DataFrame | None) -> Figure | None:
+    """Training curves: every numeric column against the first one (epoch or step); columns alike share a panel."""
+    if losses is None or losses.shape[1] < 2 or not len(losses):
+        return None
+    axis, names = losses.columns[0], [c for c in losses.columns[1:] if losses[c].dtype.kind in "fi"]
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        short = name.lower()
+        group = next((label for key, label in PANELS if key in short), "loss")
+        groups.setdefault(group, []).append(name)
+    traces = []
+    for group, members in groups.items():
+        for i, name in enumerate(members):
+            held_out = any(word in name.lower() for word in ("val", "test"))
+            colour = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)[(i // 2 if len(members) > 3 else i) % 7]
+            traces.append(
+                {
+                    "when": {"panel": group},
+                    "x": losses[axis].tolist(),
+                    "y": [None if v != v else float(f"{v:.5g}") for v in losses[name]],
+                    "mode": "lines",
+                    "name": name,
+                    "line": {"color": colour, "width": 1.8, "dash": "dash" if held_out else "solid"},
+                }
+            )
+    return {
+        "id": "losses",
+        "arrays": {},
+        "traces": traces,
+        "controls": [control("panel", "Quantity", [(g, g) for g in groups])] if len(groups) > 1 else [],
+        "layout": {"height": 380, "showlegend": True, "xaxis": {"title": {"text": axis}}, "yaxis": {"title": {"text": "value"}}},
+    }
+
+
+PANELS = (
+    ("kl", "KL divergence"),
+    ("rate", "learning rate"),
+    ("lr", "learning rate"),
+    ("beta", "weight of the KL divergence"),
+    ("sigma", "noise SD of the decoder"),
+    ("active", "active latent dimensions"),
+)
+QC_PANELS = (
+    ("shift_hz", "shift / Hz"),
+    ("phase_deg", "phase / °"),
+    ("snr", "SNR"),
+    ("fwhm_hz", "FWHM / Hz"),
+)
+
+
+def qc_figure(tables: dict[str, pd.DataFrame]) -> Figure | None:
+    """Shift, phase, SNR and line width of every transient by unit; rejected ones are crosses."""
+    panels = [(c, label) for c, label in QC_PANELS if any(c in t for t in tables.values())]
+    if not panels:
+        return None
+    traces = []
+    colours = {"OFF": BLUE, "ON": RED, "UNEDITED": BLUE}
+    for unit, table in tables.items():
+        for condition in conditions_in(table["condition"]):
+            rows = table[table["condition"] == condition]
+            for kept in (1, 0):
+                part = rows[rows["kept"].astype(int) == kept]
+                if not len(part):
+                    continue
+                for i, (column, _) in enumerate(panels):
+                    if column not in part:
+                        continue
+                    trace = {
+                        "when": {"unit": unit},
+                        "x": part["transient"].astype(int).tolist(),
+                        "y": pack(part[column].astype(float)),
+                        "xaxis": "x",
+                        "yaxis": f"y{i + 1}" if i else "y",
+                        "mode": "markers",
+                        "marker": {
+                            "color": colours.get(condition, GREY),
+                            "symbol": "circle" if kept else "x",
+                            "size": 5 if kept else 8,
+                            "opacity": 0.75 if kept else 1,
+                        },
+                        "name": f"{condition}, {'kept' if kept else 'rejected'}",
+                        "showlegend": i == 0,
+                    }
+                    if not kept and "reason" in part:
+                        trace["text"] = part["reason"].fillna("no reason given").tolist()
+                    traces.append(trace)
+    height = 1 / len(panels)
+    axes = {
+        f"yaxis{i + 1}" if i else "yaxis": {
+            "domain": [1 - (i + 1) * height + 0.03 * (i < len(panels) - 1), 1 - i * height - 0.02],
+            "title": {"text": label},
+        }
+        for i, (_, label) in enumerate(panels)
+    }
+    last = f"y{len(panels)}" if len(panels) > 1 else "y"
+    return {
+        "id": "transients",
+        "arrays": {},
+        "traces": traces,
+        "controls": [control("unit", "Subject", [(unit, unit) for unit in tables], kind="select")],
+        "layout": {
+            "height": 150 * len(panels) + 90,
+            "showlegend": True,
+            "xaxis": {"title": {"text": "transient (in order of acquisition)"}, "anchor": last},
+            **axes,
+        },
+    }
+
+
+__all__ = [name for name in dir() if not name.startswith("_")] + ["SYNTHETIC"]

@@ -1,0 +1,214 @@
+"""The sample sheet: one row per scan, checked row by row before anything runs.
+
+Only the standard library and jsonschema, since the workflow reads the sheet to build its graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mrs_synthesis.files import MISSING, write_text
+from mrs_synthesis.stage import InputError, run
+
+SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "samples.schema.json"
+UNIT_COLUMNS = (
+    "unit",
+    "folder",
+    "subject",
+    "session",
+    "site",
+    "vendor",
+    "format",
+    "sequence",
+    "edit_scheme",
+    "split",
+    "te_ms",
+    "tr_ms",
+)
+PATH_COLUMNS = ("metab", "aux", "water")
+
+
+def read_samples(path: Path | str) -> list[dict[str, Any]]:
+    """Read a sample sheet (TSV) or a BIDS folder, with paths made relative to the working directory.
+
+    Returns
+    -------
+    list of dict
+        One per row, with the sheet's columns (empty ones as ``""``) and `unit`, `folder`; also the rows with a reason
+        in `exclude`.
+
+    Raises
+    ------
+    InputError
+        Naming the sheet, the row (the header is row 1) and the column.
+    """
+    path = Path(path)
+    rows = _bids_rows(path) if path.is_dir() else _sheet_rows(path)
+    if not rows:
+        raise InputError(f"{path}: no rows; expected one row per scan below the header")
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows, start=2):
+        row.update(_names(row))
+        if row["unit"] in seen:
+            raise InputError(
+                f"{path} row {number}: {row['unit']} stands in row {seen[row['unit']]} already; "
+                "give the second scan another session or sequence"
+            )
+        seen[row["unit"]] = number
+    return rows
+
+
+def included(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows without a reason in `exclude`."""
+    return [row for row in rows if not row["exclude"]]
+
+
+def assign_splits(rows: list[dict[str, Any]], seed: int, fractions: Sequence[float], split_unit: str = "auto") -> str:
+    """Fill in the `split` of rows that state none, whole subjects stratified by site; return the unit of the split.
+
+    With `split_unit` "transient", or "auto" and fewer than three subjects, rows are left as they are: every scan is
+    then divided by transients when the training set is assembled, and all units are tested.
+    """
+    from mrs_synthesis import splits
+
+    splits.check_fractions(fractions)
+    sites = {row["subject"]: row["site"] for row in rows}
+    if split_unit == "auto":
+        split_unit = "subject" if len(sites) >= splits.FEWEST_SUBJECTS else "transient"
+    given = splits.given_splits([row | {"split": row["split"] or None} for row in rows])
+    if split_unit == "subject":
+        assigned = splits.split_subjects(sites, given, fractions, seed)
+        for row in rows:
+            row["split"] = assigned[row["subject"]]
+    elif given:
+        raise InputError(
+            f"sample sheet: subject {next(iter(given))} has a split, but this study is split by transients within "
+            "subjects; empty the column, or set assemble: split_unit to subject"
+        )
+    return split_unit
+
+
+def _names(row: dict[str, Any]) -> dict[str, str]:
+    session = f"ses-{row['session']}" if row["session"] else ""
+    subject = f"sub-{row['subject']}"
+    label = re.sub("[^A-Za-z0-9]", "", row["sequence"])
+    return {
+        "folder": "/".join(filter(None, [subject, session])),
+        "unit": "_".join(filter(None, [subject, session, f"acq-{label}"])),
+    }
+
+
+def _sheet_rows(path: Path) -> list[dict[str, Any]]:
+    import jsonschema
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such sample sheet or BIDS folder; check `samples` in the config")
+    schema = json.loads(SCHEMA.read_text())
+    columns = schema["properties"]
+    with open(path, newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream, delimiter="\t", restkey="", restval=None)
+        header = reader.fieldnames or []
+        unknown = [name for name in header if name not in columns]
+        missing = [name for name in schema["required"] if name not in header]
+        if unknown or missing:
+            problem = f"unknown column {unknown[0]!r}" if unknown else f"no column {missing[0]!r}"
+            raise InputError(f"{path} row 1: {problem}; expected tab-separated columns among {', '.join(columns)}")
+        lines = [row for row in reader if any(row.values())]
+    validator = jsonschema.Draft202012Validator(schema)
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        if None in line.values() or "" in line:
+            raise InputError(f"{path} row {number}: {len(header)} columns expected; check the tabs")
+        row = {name: "" if line.get(name) in (None, MISSING) else line[name].strip() for name in columns}
+        for name, content in columns.items():
+            row[name] = row[name] or content.get("default", "")
+        for error in validator.iter_errors(row):
+            where = f"column {error.absolute_path[0]}" if error.absolute_path else "the row"
+            hint = columns.get(str(error.absolute_path[0]), {}).get("description", "") if error.absolute_path else ""
+            raise InputError(f"{path} row {number}, {where}: {error.message}. {hint}".strip())
+        for name in PATH_COLUMNS:
+            if row[name]:
+                row[name] = os.path.relpath(path.parent / row[name])
+        if row["edit_scheme"] == "mega" and not row["edit_order"]:
+            raise InputError(
+                f"{path} row {number}: edit_scheme mega needs edit_order; {columns['edit_order']['description']}"
+            )
+        if bool(row["water"]) != (row["water_role"] in ("ecc", "concentration", "both")):
+            raise InputError(
+                f"{path} row {number}: water {row['water'] or 'empty'!r} does not go with water_role "
+                f"{row['water_role']!r}; {columns['water_role']['description']}"
+            )
+        rows.append(row)
+    return rows
+
+
+def _bids_rows(folder: Path) -> list[dict[str, Any]]:
+    """Make rows from a BIDS folder's `sub-*/[ses-*/]mrs/*_svs.nii.gz`."""
+    participants = {}
+    table = folder / "participants.tsv"
+    if table.is_file():
+        with open(table, newline="", encoding="utf-8-sig") as stream:
+            participants = {row["participant_id"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    defaults = {
+        name: content.get("default", "") for name, content in json.loads(SCHEMA.read_text())["properties"].items()
+    }
+    rows = []
+    for scan in sorted(folder.glob("sub-*/**/mrs/*_svs.nii*")):
+        entities = dict(part.split("-", 1) for part in scan.name.split("_")[:-1] if "-" in part)
+        water = scan.with_name(scan.name.replace("_svs.nii", "_mrsref.nii"))
+        about = participants.get(f"sub-{entities.get('sub', '')}", {})
+        edited = _is_edited(scan)
+        rows.append(
+            defaults
+            | {
+                "subject": entities.get("sub", ""),
+                "session": entities.get("ses", ""),
+                "site": about.get("site") or "1",
+                "vendor": about.get("vendor") or "unknown",
+                "format": "nifti_mrs",
+                "sequence": entities.get("acq", "svs"),
+                "edit_scheme": "mega" if edited else "none",
+                "edit_order": "from_header" if edited else "",
+                "metab": os.path.relpath(scan),
+                "water": os.path.relpath(water) if water.exists() else "",
+                "water_role": "both" if water.exists() else "none",
+            }
+        )
+    if not rows:
+        raise InputError(f"{folder}: no sub-*/mrs/*_svs.nii.gz; expected a BIDS folder with MRS, or a sample sheet")
+    return rows
+
+
+def _is_edited(scan: Path) -> bool:
+    """Tell whether a NIfTI-MRS file has an edit dimension, from the JSON between its header and its data."""
+    opener = gzip.open if scan.suffix == ".gz" else open
+    with opener(scan, "rb") as stream:
+        return b'"DIM_EDIT"' in stream.read(1 << 16)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check a sample sheet and write the table of units that the later stages read."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--samples", required=True, help="sample sheet (TSV) or BIDS folder")
+    parser.add_argument("--seed", type=int, required=True, help="seed of the split")
+    parser.add_argument("--fractions", type=float, nargs=3, default=(0.6, 0.2, 0.2), help="train, validation, test")
+    parser.add_argument("--split-unit", choices=("auto", "subject", "transient"), default="auto")
+    parser.add_argument("--output", required=True, help="table of units (TSV)")
+    arguments = parser.parse_args(argv)
+    rows = included(read_samples(arguments.samples))
+    assign_splits(rows, arguments.seed, arguments.fractions, arguments.split_unit)
+    lines = ["\t".join(UNIT_COLUMNS)]
+    lines += ["\t".join(str(row[name]) or MISSING for name in UNIT_COLUMNS) for row in rows]
+    write_text(arguments.output, "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,232 @@
+"""A variational autoencoder for complex spectra, conditioned on the edit condition.
+
+Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014, with convolutions along the ppm axis. A spectrum of W
+complex points is two channels, real and imaginary part. Numbers enter divided by the subject's scale, so that their
+peak is about 1; inside the network they are standardised by the training set's mean spectrum of their condition and
+one overall spread.
+
+The decoder is Gaussian with mean `decode` and one SD for all points (`sigma`), learned or measured.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mrs_synthesis.files import sha256, write_json, write_whole
+from mrs_synthesis.stage import InputError
+
+LIKELIHOODS = ("analytic", "learned", "plain")
+LOG_SIGMA_FLOOR = -6.0  # Rybkin et al.: a softer floor keeps the likelihood finite on spectra fitted without a rest
+SIGMA_MOMENTUM = 0.05  # share of the newest batch in the running estimate of sigma^2
+
+
+def width_multiple(channels: Sequence[int]) -> int:
+    """Return what W must be a multiple of: each convolution halves the width."""
+    return 2 ** len(channels)
+
+
+class SpectrumVAE(nn.Module):
+    """Convolutional VAE.
+
+    Parameters
+    ----------
+    width
+        Number of complex points W of a spectrum.
+    conditions
+        Number of edit conditions.
+    latent_size
+        Dimensions of a code.
+    channels
+        Feature channels after each halving of the width.
+    kernel
+        Odd length of the convolutions.
+    likelihood
+        ``plain``: half the sum of squared errors (a decoder SD of 1), as a VAE trained with squared error does.
+        ``learned``: one decoder SD for all points, a parameter. ``analytic``: the same SD, at each batch set to its
+        optimum, the root mean squared error; a running estimate is kept. Both after Rybkin, Daniilidis and Levine,
+        Simple and effective VAE training with calibrated decoders, ICML 2021.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        conditions: int,
+        latent_size: int = 16,
+        channels: Sequence[int] = (16, 32, 32),
+        kernel: int = 7,
+        likelihood: str = "analytic",
+    ):
+        super().__init__()
+        if width % width_multiple(channels) or kernel % 2 == 0 or likelihood not in LIKELIHOODS:
+            raise ValueError(
+                f"width {width}, {len(channels)} channels, kernel {kernel}, likelihood {likelihood}: expected a width "
+                f"that is a multiple of {width_multiple(channels)}, an odd kernel, a likelihood of {LIKELIHOODS}"
+            )
+        self.width, self.conditions, self.latent_size, self.likelihood = width, conditions, latent_size, likelihood
+        narrow = width // width_multiple(channels)
+        self._shape = (channels[-1], narrow)
+        down: list[nn.Module] = []
+        previous = 2 + conditions
+        for n in channels:
+            down += [nn.Conv1d(previous, n, kernel, stride=2, padding=kernel // 2), nn.SiLU()]
+            previous = n
+        self.down = nn.Sequential(*down)
+        self.to_code = nn.Linear(channels[-1] * narrow, 2 * latent_size)
+        self.from_code = nn.Linear(latent_size + conditions, channels[-1] * narrow)
+        up: list[nn.Module] = []
+        for n in [*reversed(channels[:-1]), channels[0]]:
+            up += [nn.ConvTranspose1d(previous, n, 4, stride=2, padding=1), nn.SiLU()]
+            previous = n
+        up.append(nn.Conv1d(previous, 2, kernel, padding=kernel // 2))
+        self.up = nn.Sequential(*up)
+        log_sigma = torch.zeros(())
+        if likelihood == "learned":
+            self.log_sigma = nn.Parameter(log_sigma)
+        else:
+            self.register_buffer("log_sigma", log_sigma)
+        self.register_buffer("mean", torch.zeros(conditions, 2, width))
+        self.register_buffer("spread", torch.ones(()))
+        self.register_buffer("code_mean", torch.zeros(conditions, latent_size))
+        self.register_buffer("code_covariance", torch.eye(latent_size).repeat(conditions, 1, 1))
+
+    @property
+    def sigma(self) -> float:
+        """SD of the decoder's Gaussian, of the real and of the imaginary part, in units of normalised spectra."""
+        return float(torch.exp(self._soft_log_sigma(self.log_sigma)))
+
+    @staticmethod
+    def _soft_log_sigma(log_sigma: torch.Tensor) -> torch.Tensor:
+        return LOG_SIGMA_FLOOR + functional.softplus(log_sigma - LOG_SIGMA_FLOOR)
+
+    def encode(self, x: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and log variance of the code, each (batch, latent), of spectra (batch, 2, W).
+
+        `condition` holds the index of each spectrum's edit condition, shape (batch,).
+        """
+        one_hot = functional.one_hot(condition, self.conditions).to(x.dtype)
+        standardised = (x - self.mean[condition]) / self.spread
+        planes = one_hot[:, :, None].expand(-1, -1, self.width)
+        hidden = self.down(torch.cat([standardised, planes], dim=1))
+        mean, log_variance = self.to_code(hidden.flatten(1)).chunk(2, dim=1)
+        return mean, log_variance.clamp(-20.0, 10.0)
+
+    def decode(self, z: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """Return the mean spectra (batch, 2, W) of codes (batch, latent)."""
+        one_hot = functional.one_hot(condition, self.conditions).to(z.dtype)
+        hidden = self.from_code(torch.cat([z, one_hot], dim=1)).unflatten(1, self._shape)
+        return self.mean[condition] + self.spread * self.up(functional.silu(hidden))
+
+    def forward(
+        self, x: torch.Tensor, condition: torch.Tensor, noise: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return reconstruction, code mean and code log variance; `noise` is standard normal, (batch, latent)."""
+        mean, log_variance = self.encode(x, condition)
+        return self.decode(reparameterise(mean, log_variance, noise), condition), mean, log_variance
+
+    def reconstruction_loss(self, x: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+        """Return the mean over the batch of the negative log likelihood, without its constant, in nats.
+
+        In training with ``analytic``, sigma is the batch's optimum and the running estimate is updated.
+        """
+        errors = (x - reconstruction).square().flatten(1)
+        points = errors.shape[1]
+        if self.likelihood == "plain":
+            return 0.5 * errors.sum(1).mean()
+        log_sigma = self.log_sigma
+        if self.likelihood == "analytic" and self.training:
+            optimum = errors.mean()
+            with torch.no_grad():
+                old = torch.exp(2 * self.log_sigma)
+                new = old + SIGMA_MOMENTUM * (optimum.detach() - old)
+                self.log_sigma.copy_(0.5 * torch.log(new.clamp_min(1e-12)))
+            log_sigma = 0.5 * torch.log(optimum.clamp_min(1e-12))
+        log_sigma = self._soft_log_sigma(log_sigma)
+        return 0.5 * errors.sum(1).mean() * torch.exp(-2 * log_sigma) + points * log_sigma
+
+
+def reparameterise(mean: torch.Tensor, log_variance: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Return ``mean + SD * noise``."""
+    return mean + torch.exp(0.5 * log_variance) * noise
+
+
+def kl_divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """Return the mean over the batch of KL(N(mean, variance) || N(0, I)) in nats; Kingma and Welling, appendix B."""
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1).mean()
+
+
+def to_channels(spectra: np.ndarray) -> torch.Tensor:
+    """Return complex spectra (batch, W) as real tensors (batch, 2, W)."""
+    return torch.from_numpy(np.stack([spectra.real, spectra.imag], axis=1).astype(np.float32))
+
+
+def to_complex(channels: torch.Tensor) -> np.ndarray:
+    """Invert `to_channels`."""
+    values = channels.detach().cpu().numpy()
+    return values[:, 0] + 1j * values[:, 1]
+
+
+def architecture(model: SpectrumVAE, channels: Sequence[int], kernel: int) -> dict[str, Any]:
+    """Return the arguments that build `model` again."""
+    return {
+        "width": model.width,
+        "conditions": model.conditions,
+        "latent_size": model.latent_size,
+        "channels": list(channels),
+        "kernel": kernel,
+        "likelihood": model.likelihood,
+    }
+
+
+def save_model(folder: Path, model: SpectrumVAE, config: dict[str, Any]) -> str:
+    """Write ``model.safetensors`` and ``config.json``, which holds `config` and the weights' SHA-256; return that."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    with write_whole(folder / "model.safetensors") as temporary:
+        save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, temporary)
+    digest = sha256(folder / "model.safetensors")
+    write_json(folder / "config.json", config | {"weights_sha256": digest})
+    return digest
+
+
+def load_model(folder: Path | str) -> tuple[SpectrumVAE, dict[str, Any]]:
+    """Read a trained model, ready to use on the CPU, and its config.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, the weights are not those that the config names, or do not fit its architecture.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    weights = folder / "model.safetensors"
+    retrain = "train the model again"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        expected, found = config["weights_sha256"], sha256(weights)
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{folder}: no usable config.json and model.safetensors ({error}); {retrain}") from None
+    if found != expected:
+        raise InputError(f"{weights}: SHA-256 {found[:12]}..., config.json names {expected[:12]}...; {retrain}")
+    try:
+        if len(config["grid"]["ppm"]) != config["architecture"]["width"]:
+            raise ValueError(f"the grid has {len(config['grid']['ppm'])} points")
+        model = SpectrumVAE(**config["architecture"])
+        model.load_state_dict(load_file(weights))
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{weights}: weights do not fit config.json ({reason}); {retrain}") from None
+    if not math.isfinite(model.sigma):
+        raise InputError(f"{weights}: the decoder's SD is not finite; {retrain}")
+    return model.eval(), config

@@ -1,0 +1,152 @@
+/* Draws the figures from the JSON blocks of the page, switches their views, sorts the tables. Loads nothing. */
+(() => {
+  "use strict";
+  const BASE = {
+    font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: "#1b1f24" },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "#ffffff",
+    margin: { l: 64, r: 18, t: 28, b: 52 },
+    hoverlabel: { font: { size: 12 } },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", xanchor: "left" },
+    showlegend: false,
+  };
+  const AXIS = {
+    showline: true, linecolor: "#8a929c", linewidth: 1, ticks: "outside", tickcolor: "#8a929c", ticklen: 4,
+    gridcolor: "#eceef1", zeroline: false, automargin: true,
+  };
+  const merge = (base, extra) => {
+    const out = { ...base };
+    for (const [key, value] of Object.entries(extra || {})) {
+      const nested = value && typeof value === "object" && !Array.isArray(value) && out[key] && typeof out[key] === "object";
+      out[key] = nested ? merge(out[key], value) : value;
+    }
+    return out;
+  };
+
+  /* An array is a plain list, {f4: base64 of little-endian float32}, or {ref: name of a shared one}. */
+  const unpack = (spec, value) => {
+    if (value && value.ref) {
+      spec.arrays[value.ref] = unpack(spec, spec.arrays[value.ref]);
+      return spec.arrays[value.ref];
+    }
+    if (value && value.f4 !== undefined) {
+      const bytes = Uint8Array.from(atob(value.f4), (c) => c.charCodeAt(0));
+      return Array.from(new Float32Array(bytes.buffer));
+    }
+    return value;
+  };
+  const expand = (spec, stored) => {
+    const { when, sd, ...trace } = stored;
+    for (const key of ["x", "y", "customdata", "text"]) if (key in trace) trace[key] = unpack(spec, trace[key]);
+    if (sd === undefined) return [trace];
+    const width = unpack(spec, sd);
+    const upper = trace.y.map((v, i) => v + width[i]);
+    const lower = trace.y.map((v, i) => v - width[i]);
+    const band = {
+      x: trace.x.concat([...trace.x].reverse()), y: upper.concat(lower.reverse()), fill: "toself", mode: "lines",
+      line: { width: 0 }, fillcolor: trace.line.color, opacity: 0.16, hoverinfo: "skip", showlegend: false,
+      xaxis: trace.xaxis, yaxis: trace.yaxis,
+    };
+    return [band, trace];
+  };
+  const matches = (when, state) =>
+    Object.entries(when || {}).every(([key, value]) => {
+      const chosen = state[key];
+      if (chosen === undefined) return true;
+      return chosen instanceof Set ? chosen.has(value) : [].concat(value).includes(chosen);
+    });
+
+  const draw = (figure) => {
+    const { spec, state, plot } = figure;
+    const data = spec.traces.filter((t) => matches(t.when, state)).flatMap((t) => expand(spec, t));
+    let layout = merge(BASE, spec.layout);
+    for (const other of spec.layouts || []) if (matches(other.when, state)) layout = merge(layout, other.layout);
+    layout.height = layout.height || 420;
+    for (const key of Object.keys(layout)) if (/^[xy]axis\d*$/.test(key)) layout[key] = merge(AXIS, layout[key]);
+    const config = {
+      responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      toImageButtonOptions: { format: "svg", filename: plot.dataset.figure },
+    };
+    figure.drawn = true;
+    window.Plotly.react(plot, data, layout, config);
+    const empty = plot.parentElement.querySelector(".empty");
+    if (empty) empty.hidden = data.length > 0;
+  };
+
+  const figures = [];
+  for (const plot of document.querySelectorAll(".plot")) {
+    const spec = JSON.parse(document.getElementById(`data-${plot.dataset.figure}`).textContent);
+    const state = {};
+    const figure = { spec, state, plot, drawn: false };
+    for (const group of plot.parentElement.querySelectorAll("[data-control]")) {
+      const key = group.dataset.control;
+      if (group.tagName === "SELECT") {
+        state[key] = group.value;
+        group.addEventListener("change", () => { state[key] = group.value; draw(figure); });
+        continue;
+      }
+      const buttons = [...group.querySelectorAll("button")];
+      const many = group.dataset.many === "yes";
+      const pressed = buttons.filter((b) => b.getAttribute("aria-pressed") === "true").map((b) => b.value);
+      state[key] = many ? new Set(pressed) : pressed[0];
+      for (const button of buttons) {
+        button.addEventListener("click", () => {
+          if (many) {
+            const on = !state[key].has(button.value);
+            state[key][on ? "add" : "delete"](button.value);
+            button.setAttribute("aria-pressed", String(on));
+          } else {
+            state[key] = button.value;
+            for (const b of buttons) b.setAttribute("aria-pressed", String(b === button));
+          }
+          draw(figure);
+        });
+      }
+    }
+    figures.push(figure);
+  }
+  if (window.Plotly) {
+    const seen = new IntersectionObserver((entries) => {
+      for (const entry of entries) {
+        if (!entry.isIntersecting) continue;
+        seen.unobserve(entry.target);
+        const figure = figures.find((f) => f.plot === entry.target);
+        if (!figure.drawn) draw(figure);
+      }
+    }, { rootMargin: "800px" });
+    for (const figure of figures) seen.observe(figure.plot);
+    window.addEventListener("beforeprint", () => {
+      for (const figure of figures) {
+        if (!figure.drawn) draw(figure);
+        window.Plotly.relayout(figure.plot, { width: 680 });
+      }
+    });
+    window.addEventListener("afterprint", () => {
+      for (const figure of figures) window.Plotly.relayout(figure.plot, { width: null, autosize: true });
+    });
+  }
+
+  const rank = (cell) => {
+    const text = cell.textContent.trim();
+    const number = cell.dataset.value !== undefined ? Number(cell.dataset.value) : Number(text);
+    return { missing: text === "n/a" || text === "", number, text };
+  };
+  const compare = (a, b) => {
+    if (a.missing || b.missing) return 0;
+    if (!Number.isNaN(a.number) && !Number.isNaN(b.number)) return a.number - b.number;
+    return a.text.localeCompare(b.text, "en", { numeric: true });
+  };
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const headings = [...table.tHead.rows[0].cells];
+    headings.forEach((heading, column) => {
+      heading.querySelector("button")?.addEventListener("click", () => {
+        const down = heading.getAttribute("aria-sort") === "ascending";
+        for (const other of headings) other.removeAttribute("aria-sort");
+        heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const rows = [...table.tBodies[0].rows].map((row) => ({ row, key: rank(row.cells[column]) }));
+        rows.sort((a, b) => (a.key.missing - b.key.missing) || (down ? -1 : 1) * compare(a.key, b.key));
+        table.tBodies[0].append(...rows.map((r) => r.row));
+      });
+    });
+  }
+})();

@@ -1,0 +1,167 @@
+"""What the rules share: the validated config, the units of the sample sheet, and how options become flags."""
+
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+from snakemake.utils import validate
+
+PACKAGE = Path(workflow.basedir) / "workflow" / "mrs_synthesis"
+sys.path.insert(0, str(PACKAGE.parent))
+
+from mrs_synthesis import sheet
+from mrs_synthesis.stage import InputError
+
+validate(config, schema="../schemas/config.schema.json")
+
+SPLIT = {key: config["assemble"][key] for key in ("fractions", "split_unit")}
+try:
+    SAMPLES = sheet.read_samples(config["samples"])
+    UNITS = {row["unit"]: row for row in sheet.included(SAMPLES)}
+    SPLIT["split_unit"] = sheet.assign_splits(list(UNITS.values()), config["seed"], **SPLIT)
+except InputError as error:
+    raise WorkflowError(str(error))
+
+TEST_UNITS = [unit for unit, row in UNITS.items() if row["split"] in ("test", "")]
+WITH_WATER = [unit for unit, row in UNITS.items() if row["water_role"] != "none"]
+WITHOUT_WATER = [unit for unit in UNITS if unit not in WITH_WATER]
+
+STUDY = config["study"]
+RESULTS = f"{config['results']}/{STUDY}"
+ENGINE = config["quantify"]["engine"]
+ENGINE_LABEL = ENGINE.replace("-", "")
+BASIS_SETS = {entry["name"]: entry for entry in config["basis"]["sets"]}
+AMOUNTS = {key: config["augment"][key] for key in ("n_real", "n_total", "count", "replicates")}
+AUGMENTED = config["augment"]["design"] == "augmentation"
+SYNTHETIC_KINDS = [
+    mode.capitalize() + decoder.capitalize()
+    for mode in config["synthesise"]["modes"]
+    for decoder in config["synthesise"]["decoders"]
+]
+
+# Jobs find the package without installing it, also inside a rule's own conda environment and on a cluster's node.
+shell.prefix(f"export PYTHONPATH={str(PACKAGE.parent)!r}; ")
+
+
+pathvars:
+    results=RESULTS,
+    unit="<results>/derivatives/{folder}/mrs/{unit}",
+    raw="<results>/rawdata/{folder}/mrs/{unit}",
+
+
+wildcard_constraints:
+    folder=r"sub-[A-Za-z0-9]+(/ses-[A-Za-z0-9]+)?",
+    unit="|".join(UNITS),
+    set="|".join(BASIS_SETS),
+
+
+def of_units(pattern, units=None):
+    """Fill {folder} and {unit} of a pattern for some units, by default all of them."""
+    rows = [UNITS[unit] for unit in (UNITS if units is None else units)]
+    return [pattern.format(folder=row["folder"], unit=row["unit"]) for row in rows]
+
+
+def one_of(names):
+    """Return a regular expression for exactly these names (none: one that matches nothing)."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def sheet_files():
+    """Return the sample sheet, or nothing for a BIDS folder (its scans are inputs of their own)."""
+    return config["samples"] if Path(config["samples"]).is_file() else []
+
+
+def vendor_files(wildcards):
+    """Return the raw files of a unit, as the sample sheet names them."""
+    row = UNITS[wildcards.unit]
+    return {column: row[column] for column in ("metab", "aux", "water") if row[column]}
+
+
+def convert_flags(wildcards, input, output):
+    """Return what the sample sheet says of a unit, as flags of the convert stage."""
+    row = UNITS[wildcards.unit]
+    columns = ("format", "metab", "aux", "water", "water_role", "edit_scheme", "edit_order", "te_ms", "tr_ms")
+    words = flags({column: row[column] for column in columns if row[column]})
+    return words + (["--output-ref", output.water] if "water" in output.keys() else [])
+
+
+def preprocess_flags(wildcards, input, output):
+    """Return the config's options and the unit's water reference, as flags of the preprocess stage."""
+    words = flags(config["preprocess"])
+    if "water" in output.keys():
+        words += ["--water", input.water, "--output-ref", output.water]
+        words += ["--water-role", UNITS[wildcards.unit]["water_role"]]
+    return words
+
+
+def prefix(wildcards):
+    """Return what the names of a unit's derivatives begin with."""
+    return f"{RESULTS}/derivatives/{wildcards.folder}/mrs/{wildcards.unit}"
+
+
+def fitted_conditions(wildcards):
+    """Return the spectra of a unit that are fitted."""
+    return ["OFF", "DIFF"] if UNITS[wildcards.unit]["edit_scheme"] == "mega" else ["UNEDITED"]
+
+
+def basis_files(wildcards):
+    """Return the files or folders that a basis set is read from."""
+    files = BASIS_SETS[wildcards.set]["files"]
+    return {condition: files[condition] for condition in ("off", "on", "diff", "unedited") if condition in files}
+
+
+def phantom_truths():
+    """Return the truth tables of the phantom's subjects."""
+    return [
+        f"{RESULTS}/sourcedata/{row['vendor']}/sub-{row['subject']}_truth.tsv" for row in UNITS.values()
+    ]
+
+
+def all_statuses():
+    """Return the record of every stage for every unit."""
+    stages = {"convert": UNITS, "preprocess": UNITS, "synthesise": TEST_UNITS, "augment": TEST_UNITS}
+    files = [
+        file
+        for stage, units in stages.items()
+        for file in of_units(f"<results>/status/{stage}/{{folder}}/{{unit}}.json", units)
+    ]
+    return files + of_units(f"<results>/status/quantify/{{folder}}/{{unit}}_{ENGINE_LABEL}.json", TEST_UNITS)
+
+
+def flags(options, leave_out=()):
+    """Turn a section of the config into command-line flags of the stage's module."""
+    words = []
+    for key, value in options.items():
+        flag = "--" + key.replace("_", "-")
+        if key in leave_out or value is None:
+            continue
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, (list, tuple)):
+            words += [flag, *map(str, value)]
+        else:
+            words += [flag, str(value)]
+    return words
+
+
+def code(stage):
+    """Hash the modules that a stage runs, since Snakemake tracks no imports: a changed module reruns its stages."""
+    todo, seen = [stage], {}
+    while todo:
+        name = todo.pop()
+        path = PACKAGE / f"{name}.py"
+        if name in seen or not path.exists():
+            continue
+        seen[name] = path.read_text()
+        todo += re.findall(r"(?:from mrs_synthesis|import mrs_synthesis)\.(\w+)", seen[name])
+        for names in re.findall(r"from mrs_synthesis import (.+)", seen[name]):
+            todo += re.findall(r"\w+", names)
+    return hashlib.sha256("".join(seen[name] for name in sorted(seen)).encode()).hexdigest()[:12]
+
+
+def environment(stage, engine="batched"):
+    """Return the environment file of a stage; FSL-MRS has its own."""
+    name = "fsl-mrs" if engine == "fsl-mrs" else stage
+    return f"../../envs/{name}.yaml"

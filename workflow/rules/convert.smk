@@ -1,0 +1,81 @@
+"""Vendor files to NIfTI-MRS with edit conditions ordered (OFF, ON)."""
+
+
+rule units:
+    """The units of the sample sheet, checked, with their split."""
+    input:
+        sheet_files(),
+    output:
+        "<results>/units.tsv",
+    log:
+        "<results>/logs/units.log",
+    conda:
+        environment("assemble")
+    params:
+        samples=config["samples"],
+        seed=config["seed"],
+        flags=flags(SPLIT),
+        code=code("sheet"),
+    shell:
+        r"""
+        python -m mrs_synthesis.sheet --samples {params.samples:q} --seed {params.seed} {params.flags:q} \
+            --output {output:q} 2>&1 | tee {log:q}
+        """
+
+
+rule convert:
+    """One scan and its water reference."""
+    input:
+        unpack(vendor_files),
+    output:
+        scan="<raw>_svs.nii.gz",
+        sidecar="<raw>_svs.json",
+        water="<raw>_mrsref.nii.gz",
+        water_sidecar="<raw>_mrsref.json",
+        status="<results>/status/convert/{folder}/{unit}.json",
+    wildcard_constraints:
+        unit=one_of(WITH_WATER),
+    log:
+        "<results>/logs/convert/{folder}/{unit}.log",
+    benchmark:
+        "<results>/benchmarks/convert/{folder}/{unit}.tsv"
+    conda:
+        environment("convert")
+    params:
+        flags=convert_flags,
+        code=code("convert"),
+    shell:
+        r"""
+        python -m mrs_synthesis.convert --unit {wildcards.unit} {params.flags:q} \
+            --output {output.scan:q} --status {output.status:q} 2>&1 | tee {log:q}
+        """
+
+
+use rule convert as convert_without_water with:
+    output:
+        scan="<raw>_svs.nii.gz",
+        sidecar="<raw>_svs.json",
+        status="<results>/status/convert/{folder}/{unit}.json",
+    wildcard_constraints:
+        unit=one_of(WITHOUT_WATER),
+
+
+rule conversion_table:
+    """What was converted, and what could not be and why."""
+    input:
+        statuses=of_units("<results>/status/convert/{folder}/{unit}.json"),
+        units="<results>/units.tsv",
+    output:
+        "<results>/tables/conversion.tsv",
+        "<results>/tables/conversion.json",
+    log:
+        "<results>/logs/conversion_table.log",
+    conda:
+        environment("evaluate")
+    params:
+        code=code("collect"),
+    shell:
+        r"""
+        python -m mrs_synthesis.collect conversion --units {input.units:q} --inputs {input.statuses:q} \
+            --output {output[0]:q} 2>&1 | tee {log:q}
+        """

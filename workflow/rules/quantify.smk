@@ -1,0 +1,31 @@
+"""Linear-combination fits of every study cell."""
+
+
+rule quantify:
+    """All cells of one unit, each fitted condition."""
+    input:
+        cells="<unit>_desc-cells_svs.nii.gz",
+        index="<unit>_desc-cells_index.tsv",
+        basis=expand("<results>/basis/{set}", set=BASIS_SETS),
+    output:
+        table="<unit>_desc-{engine}_mrsfit.tsv",
+        curves="<unit>_desc-{engine}_fit.npz",
+        status="<results>/status/quantify/{folder}/{unit}_{engine}.json",
+    wildcard_constraints:
+        engine="batched|fslmrs",
+    log:
+        "<results>/logs/quantify/{folder}/{unit}_{engine}.log",
+    benchmark:
+        "<results>/benchmarks/quantify/{folder}/{unit}_{engine}.tsv"
+    conda:
+        environment("quantify", ENGINE)
+    params:
+        conditions=fitted_conditions,
+        flags=flags(config["quantify"]),
+        code=code("quantify"),
+    shell:
+        r"""
+        python -m mrs_synthesis.quantify --unit {wildcards.unit} --cells {input.cells:q} --index {input.index:q} \
+            --basis {input.basis:q} --conditions {params.conditions:q} {params.flags:q} --output {output.table:q} \
+            --curves {output.curves:q} --status {output.status:q} 2>&1 | tee {log:q}
+        """

@@ -1,0 +1,36 @@
+"""Synthetic transients of the test subjects."""
+
+
+rule synthesise:
+    """All modes and decoders of one unit, and its reconstruction."""
+    input:
+        scan="<unit>_desc-preproc_svs.nii.gz",
+        model="<results>/model/model.safetensors",
+        config="<results>/model/config.json",
+        index="<results>/training/index.tsv",
+        spectra="<results>/training/spectra.npy",
+    output:
+        synthetic=expand(
+            "<unit>_desc-synth{kind}_svs.nii.gz", kind=SYNTHETIC_KINDS, allow_missing=True
+        ),
+        reconstruction="<unit>_desc-recon_svs.nii.gz",
+        status="<results>/status/synthesise/{folder}/{unit}.json",
+    log:
+        "<results>/logs/synthesise/{folder}/{unit}.log",
+    benchmark:
+        "<results>/benchmarks/synthesise/{folder}/{unit}.tsv"
+    conda:
+        environment("synthesise")
+    params:
+        model=f"{RESULTS}/model",
+        training=f"{RESULTS}/training",
+        prefix=prefix,
+        seed=config["seed"],
+        flags=flags(config["synthesise"] | AMOUNTS),
+        code=code("synthesise"),
+    shell:
+        r"""
+        python -m mrs_synthesis.synthesise --unit {wildcards.unit} --scan {input.scan:q} --model {params.model:q} \
+            --training {params.training:q} --prefix {params.prefix:q} --seed {params.seed} {params.flags:q} \
+            --status {output.status:q} 2>&1 | tee {log:q}
+        """
