@@ -51,6 +51,9 @@ rule convert:
         """
 
 
+ruleorder: convert > convert_without_water
+
+
 use rule convert as convert_without_water with:
     output:
         scan="<raw>_svs.nii.gz",

@@ -32,6 +32,9 @@ rule preprocess:
         """
 
 
+ruleorder: preprocess > preprocess_without_water
+
+
 use rule preprocess as preprocess_without_water with:
     input:
         scan="<raw>_svs.nii.gz",

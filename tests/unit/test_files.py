@@ -1,0 +1,72 @@
+"""Whole-file writing, tables and random streams."""
+
+import json
+import os
+import stat
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mrs_synthesis import files, seeds
+
+
+def test_write_whole_leaves_nothing_after_a_failure(tmp_path):
+    target = tmp_path / "a" / "table.nii.gz"
+    with pytest.raises(RuntimeError), files.write_whole(target) as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        temporary.write_text("half")
+        raise RuntimeError
+    assert list(target.parent.iterdir()) == []
+
+
+def test_write_whole_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
+    target = tmp_path / "x.txt"
+    files.write_text(target, "old")
+    with pytest.raises(RuntimeError), files.write_whole(target) as temporary:
+        temporary.write_text("new")
+        raise RuntimeError
+    assert target.read_text() == "old"
+
+
+def test_write_whole_follows_the_umask_even_if_the_writer_did_not(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with files.write_whole(tmp_path / "x") as temporary:
+            temporary.touch()
+            temporary.chmod(0o600)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+
+
+def test_json_is_sorted_and_refuses_nan(tmp_path):
+    files.write_json(tmp_path / "x.json", {"b": 1, "a": [1.5]})
+    assert list(json.loads((tmp_path / "x.json").read_text())) == ["a", "b"]
+    with pytest.raises(ValueError):
+        files.write_json(tmp_path / "y.json", {"a": float("nan")})
+    assert not (tmp_path / "y.json").exists()
+
+
+def test_tables_keep_identifiers_as_text_and_spell_missing_as_bids_does(tmp_path):
+    files.write_table(tmp_path / "t.tsv", pd.DataFrame({"subject": ["01", "NA"], "value": [0.1, np.nan]}))
+    assert (tmp_path / "t.tsv").read_text() == "subject\tvalue\n01\t0.1\nNA\tn/a\n"
+    table = files.read_table(tmp_path / "t.tsv", ["subject"])
+    assert table["subject"].tolist() == ["01", "NA"]
+    assert np.isnan(table["value"][1])
+    with pytest.raises(ValueError, match="no column other"):
+        files.read_table(tmp_path / "t.tsv", ["other"])
+
+
+def test_sha256_of_a_known_text(tmp_path):
+    (tmp_path / "abc").write_text("abc")
+    # FIPS 180-2, appendix B.1
+    assert files.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_random_streams_depend_on_seed_and_name_only():
+    first = seeds.generator(1, "noise", "sub-01").normal(size=5)
+    seeds.generator(1, "noise", "sub-99").normal(size=5)
+    assert np.array_equal(first, seeds.generator(1, "noise", "sub-01").normal(size=5))
+    assert not np.array_equal(first, seeds.generator(2, "noise", "sub-01").normal(size=5))
+    assert not np.array_equal(first, seeds.generator(1, "noise", "sub-0", "1").normal(size=5))

@@ -1,0 +1,105 @@
+"""The sample sheet: what a row must hold, and what one is told otherwise."""
+
+import gzip
+from collections import Counter
+
+import pytest
+
+from mrs_synthesis import sheet
+from mrs_synthesis.stage import InputError
+
+COLUMNS = ["subject", "session", "site", "vendor", "format", "sequence", "edit_scheme", "edit_order", "metab"]
+COLUMNS += ["water", "water_role", "te_ms", "split", "exclude"]
+GOOD = {"subject": "01", "site": "A", "vendor": "siemens", "format": "siemens_twix", "sequence": "mega_press"}
+GOOD |= {"edit_scheme": "mega", "edit_order": "from_header", "metab": "raw/a.dat"}
+
+
+def write(folder, *rows, columns=COLUMNS):
+    lines = ["\t".join(columns)] + ["\t".join(row.get(c, "") for c in columns) for row in rows]
+    path = folder / "samples.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_good_row_gets_its_names_and_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (row,) = sheet.read_samples(write(tmp_path, GOOD | {"session": "2"}))
+    assert (row["unit"], row["folder"]) == ("sub-01_ses-2_acq-megapress", "sub-01/ses-2")
+    assert row["metab"] == "raw/a.dat"
+    assert row["water_role"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"subject": "../x"}, "row 2, column subject"),
+        ({"subject": "a;b"}, "row 2, column subject"),
+        ({"site": ""}, "row 2, column site"),
+        ({"format": "dicom"}, "siemens_dicom, siemens_twix"),
+        ({"te_ms": "68ms"}, "column te_ms"),
+        ({"edit_order": ""}, "edit_scheme mega needs edit_order"),
+        ({"water_role": "both"}, "does not go with water_role"),
+        ({"water": "w.dat"}, "does not go with water_role"),
+        ({"split": "trian"}, "column split"),
+        ({"metab": ""}, "column metab"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_column(tmp_path, change, message):
+    with pytest.raises(InputError, match=message) as caught:
+        sheet.read_samples(write(tmp_path, GOOD | change))
+    assert "samples.tsv row 2" in str(caught.value)
+
+
+def test_unknown_and_missing_columns_are_named(tmp_path):
+    with pytest.raises(InputError, match="unknown column 'sbuject'"):
+        sheet.read_samples(write(tmp_path, GOOD, columns=[*COLUMNS, "sbuject"]))
+    with pytest.raises(InputError, match="no column 'site'"):
+        sheet.read_samples(write(tmp_path, GOOD, columns=[c for c in COLUMNS if c != "site"]))
+
+
+def test_the_same_scan_twice_is_refused(tmp_path):
+    with pytest.raises(InputError, match="row 3: sub-01_acq-megapress stands in row 2 already"):
+        sheet.read_samples(write(tmp_path, GOOD, GOOD))
+
+
+def test_excluded_rows_are_left_out_but_known(tmp_path):
+    rows = sheet.read_samples(write(tmp_path, GOOD, GOOD | {"subject": "02", "exclude": "moved"}))
+    assert [row["subject"] for row in rows] == ["01", "02"]
+    assert [row["subject"] for row in sheet.included(rows)] == ["01"]
+
+
+def test_split_is_by_subject_and_keeps_what_the_sheet_says(tmp_path):
+    rows = [GOOD | {"subject": f"{i:02d}", "site": "AB"[i % 2]} for i in range(20)]
+    rows[0]["split"] = "test"
+    rows.append(rows[5] | {"session": "2"})
+    samples = sheet.read_samples(write(tmp_path, *rows))
+    assert sheet.assign_splits(samples, 1, (0.6, 0.2, 0.2)) == "subject"
+    split = {row["unit"]: row["split"] for row in samples}
+    assert split["sub-00_acq-megapress"] == "test"
+    assert split["sub-05_acq-megapress"] == split["sub-05_ses-2_acq-megapress"]
+    assert Counter({r["subject"]: r["split"] for r in samples}.values()) == {"train": 12, "validation": 4, "test": 4}
+
+
+def test_one_subject_is_split_by_transients(tmp_path):
+    samples = sheet.read_samples(write(tmp_path, GOOD))
+    assert sheet.assign_splits(samples, 1, (0.6, 0.2, 0.2)) == "transient"
+    assert samples[0]["split"] == ""
+
+
+def test_a_bids_folder_stands_in_for_a_sheet(tmp_path):
+    folder = tmp_path / "sub-01" / "ses-1" / "mrs"
+    folder.mkdir(parents=True)
+    with gzip.open(folder / "sub-01_ses-1_acq-mega_svs.nii.gz", "wb") as stream:
+        stream.write(b'{"dim_6": "DIM_EDIT"}')
+    with gzip.open(folder / "sub-01_ses-1_acq-press_svs.nii.gz", "wb") as stream:
+        stream.write(b"{}")
+    (folder / "sub-01_ses-1_acq-mega_mrsref.nii.gz").touch()
+    (tmp_path / "participants.tsv").write_text("participant_id\tsite\nsub-01\tP3\n")
+    mega, press = sheet.read_samples(tmp_path)
+    assert (mega["unit"], mega["edit_scheme"], mega["water_role"], mega["site"]) == (
+        "sub-01_ses-1_acq-mega",
+        "mega",
+        "both",
+        "P3",
+    )
+    assert (press["unit"], press["edit_scheme"], press["water"]) == ("sub-01_ses-1_acq-press", "none", "")

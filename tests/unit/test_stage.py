@@ -1,0 +1,76 @@
+"""A bad subject is recorded and stops nobody; a bad call stops the program with one line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mrs_synthesis import collect, stage
+from mrs_synthesis.files import read_table
+
+
+def test_success_is_recorded_with_the_facts(tmp_path):
+    stage.run_subject(lambda: {"n": 3}, stage="x", unit="sub-1", outputs=[], status=tmp_path / "s.json")
+    assert json.loads((tmp_path / "s.json").read_text()) == {
+        "n": 3,
+        "reason": "",
+        "stage": "x",
+        "status": "ok",
+        "unit": "sub-1",
+    }
+
+
+def test_bad_input_is_recorded_and_leaves_empty_outputs_that_readers_skip(tmp_path):
+    def work():
+        raise stage.InputError("a.dat: half a file;\nsend it again")
+
+    output = tmp_path / "o.nii.gz"
+    stage.run_subject(work, stage="convert", unit="sub-1", outputs=[output], status=tmp_path / "s.json")
+    record = json.loads((tmp_path / "s.json").read_text())
+    assert (record["status"], record["reason"]) == ("failed", "a.dat: half a file; send it again")
+    with pytest.raises(stage.SkippedError):
+        stage.require(output)
+
+
+def test_without_a_status_file_bad_input_is_an_error(tmp_path):
+    def work():
+        raise stage.InputError("bad")
+
+    with pytest.raises(stage.InputError):
+        stage.run_subject(work, stage="x", unit="u", outputs=[tmp_path / "o"], status=None)
+    assert not (tmp_path / "o").exists()
+
+
+def test_other_errors_are_never_taken_for_bad_input(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        stage.run_subject(lambda: 1 // 0, stage="x", unit="u", outputs=[], status=tmp_path / "s.json")
+    assert not (tmp_path / "s.json").exists()
+
+
+def test_the_program_ends_with_one_line(tmp_path, root):
+    call = [sys.executable, "-m", "mrs_synthesis.sheet", "--samples", "no.tsv", "--seed", "1", "--output", "u.tsv"]
+    done = subprocess.run(
+        call, cwd=tmp_path, env={"PYTHONPATH": str(root / "workflow")}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no.tsv: no such sample sheet")
+    assert done.stderr.count("\n") == 1
+
+
+def test_failures_table_lists_the_failed_and_the_excluded_only(tmp_path):
+    for name, status in (("a", "ok"), ("b", "failed"), ("c", "skipped")):
+        record = {"stage": "convert", "unit": f"sub-{name}", "status": status, "reason": "why"}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    header = "subject\tsite\tvendor\tformat\tsequence\tmetab\texclude\n"
+    (tmp_path / "s.tsv").write_text(header + "d\t1\tge\tge_pfile\tpress\td.7\tmoved a lot\n")
+    table = tmp_path / "failures.tsv"
+    collect.failures([tmp_path / f"{n}.json" for n in "abc"], str(tmp_path / "s.tsv"), table)
+    rows = read_table(table)
+    assert rows[["unit", "stage", "reason"]].values.tolist() == [
+        ["sub-d_acq-press", "excluded", "moved a lot"],
+        ["sub-b", "convert", "why"],
+    ]
+    with pytest.raises(stage.InputError, match=r"1 scan\(s\) failed"):
+        collect.complete([table], tmp_path / "complete.json")
+    assert not (tmp_path / "complete.json").exists()
