@@ -183,8 +183,7 @@ def assign_splits(
                 "subject"
             )
         labels = [
-            splits.split_transients(n, fractions, seed, row["unit"])
-            for row, n in zip(units, n_transients, strict=True)
+            splits.split_transients(n, fractions, seed, row["unit"]) for row, n in zip(units, n_transients, strict=True)
         ]
         return "transient", labels
     assigned = splits.split_subjects(sites, given, fractions, seed)

@@ -199,7 +199,7 @@ def read_fida(folder: Path, condition: str) -> Basis:
         names.append(canonical(path.name.removesuffix(suffix)))
         fids.append(fid)
     _same_raster(Path(folder), rasters)
-    n_points, dwell, frequency = rasters[0]
+    _, dwell, frequency = rasters[0]
     carrier_hz = (FIDA_CARRIER_PPM - spectra.WATER_PPM) * frequency
     moved = spectra.shift_and_phase(np.array(fids), dwell, np.full(len(names), carrier_hz), np.zeros(len(names)))
     return _finite(folder, _drop_references(Basis(names, moved, dwell, frequency)))

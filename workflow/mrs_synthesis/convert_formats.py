@@ -68,6 +68,7 @@ class Source:
     files: list[Path] = field(default_factory=list)
     command: str = ""
     notes: list[str] = field(default_factory=list)
+    before_echo: int = 0
 
 
 def read_source(path: Path, format_name: str, aux: Path | None = None) -> Source:
@@ -100,7 +101,7 @@ def read_source(path: Path, format_name: str, aux: Path | None = None) -> Source
     source.command = " ".join(["spec2nii", *(names.get(argument, argument) for argument in arguments)])
     source.notes += patched
     if format_name == "siemens_twix":
-        _cut_points_before_echo(path, source)
+        source.before_echo = _points_before_echo(path, source.main.data.shape[0])
     return source
 
 
@@ -290,11 +291,10 @@ def _sort_outputs(path: Path, outputs: dict[str, Raw]) -> Source:
     return source
 
 
-def _cut_points_before_echo(path: Path, source: Source) -> None:
-    """Drop the points that a Siemens ADC sampled before the echo, which spec2nii keeps.
+def _points_before_echo(path: Path, n_points: int) -> int:
+    """Return how many points a Siemens ADC sampled before the echo, which spec2nii keeps; 0 if the header says none.
 
-    Their number is the first of the free parameters in the measurement header (as Gannet and Osprey read it). They are
-    dropped only if the signal is indeed lower there, since not every sequence fills that field with this number.
+    The first of the free parameters in the measurement header, as Gannet and Osprey read it.
     """
     from mapvbvd import mapVBVD
 
@@ -303,13 +303,23 @@ def _cut_points_before_echo(path: Path, source: Source) -> None:
         content = content[1] if isinstance(content, list) else content  # spec2nii's default measurement
         count = int(np.ravel(content["image"].freeParam)[0])
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, OSError):
+        return 0
+    return count if 0 < count < n_points // 16 else 0
+
+
+def cut_points_before_echo(main: Source, water: Source | None) -> None:
+    """Drop the points before the echo in place, if the signal is indeed lower there.
+
+    Not every sequence fills that header field with this number, so the water reference (else the scan) must show it.
+    """
+    count = main.before_echo
+    if not count:
         return
-    data = source.main.data
-    if not 0 < count < data.shape[0] // 16:
+    shown = (water or main).main.data
+    level = np.abs(shown[: 2 * count]).reshape(2, count, -1).mean(axis=(1, 2))
+    if level[0] >= 0.9 * level[1]:
+        main.notes.append(f"header names {count} points before the echo, but the signal starts at the first point")
         return
-    level = np.abs(data[: 2 * count]).reshape(2, count, -1).mean(axis=(1, 2))
-    if level[0] < 0.9 * level[1]:
-        source.main.data = data[count:]
-        source.notes.append(f"{count} points before the echo dropped")
-    else:
-        source.notes.append(f"header names {count} points before the echo, but the signal starts at the first point")
+    for source in filter(None, (main, water)):
+        source.main.data = source.main.data[count:]
+    main.notes.append(f"{count} points before the echo dropped")

@@ -1,7 +1,7 @@
 """How FSL-MRS is found: in this interpreter, or else through the `fsl_mrs` command on PATH.
 
-FSL-MRS (Clarke et al., Magn Reson Med 2021) comes as a conda package with an interpreter of its own. The stages that use
-it are thus run again, with the same arguments, by the interpreter that its command names.
+FSL-MRS (Clarke et al., Magn Reson Med 2021) comes as a conda package with an interpreter of its own. The stages that
+use it are thus run again, with the same arguments, by the interpreter that its command names.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mrs_synthesis.stage import InputError
 COMMAND = "fsl_mrs"
 GUARD = "MRS_SYNTHESIS_INSIDE_FSL_MRS"  # set in the second interpreter, so that there is never a third
 HOW_TO_GET_IT = (
-    "install it with `conda install -c https://fsl.fmrib.ox.ac.uk/fsldownloads/fslconda/public/ -c conda-forge fsl_mrs` "
-    "(free for non-commercial use only) and put its `fsl_mrs` command on PATH, or use the engine `batched`"
+    "install it with `conda install -c https://fsl.fmrib.ox.ac.uk/fsldownloads/fslconda/public/ -c conda-forge "
+    "fsl_mrs` (free for non-commercial use only) and put its `fsl_mrs` command on PATH, or use the engine `batched`"
 )
 
 
@@ -73,7 +73,9 @@ def reexec_if_needed(module_name: str, argv: Sequence[str] | None) -> None:
         raise InputError(f"FSL-MRS: {sys.executable} belongs to `{COMMAND}` but cannot import fsl_mrs; {HOW_TO_GET_IT}")
     interpreter = find_interpreter()
     if interpreter is None:
-        raise InputError(f"FSL-MRS not found: no module fsl_mrs here and no command `{COMMAND}` on PATH; {HOW_TO_GET_IT}")
+        raise InputError(
+            f"FSL-MRS not found: no module fsl_mrs here and no command `{COMMAND}` on PATH; {HOW_TO_GET_IT}"
+        )
     package_root = Path(__file__).resolve().parents[1]
     environment = dict(os.environ, PYTHONPATH=str(package_root), PYTHONNOUSERSITE="1", **{GUARD: "1"})
     environment.pop("PYTHONHOME", None)

@@ -1,10 +1,10 @@
 """Signal quality of averaged spectra: the metrics of the ISBI 2023 challenge, FSL-MRS's SNR, and tCr's SNR and width.
 
-The challenge metrics follow the organisers' published calculator (Edited-MRS reconstruction challenge, ISBI 2023; Berto
-et al., MAGMA 2024, doi 10.1007/s10334-024-01156-9) with its quirks: a region leaves out its lowest bin (the calculator
-crops a falling axis without its right end); the linewidth is the distance between the *outermost* bins above half of the
-maximum, so noise can widen it only; the SNR region is 9.8-10.8 ppm (others use 10-12 ppm). The mean squared error is
-that of min-max normalised spectra, as in the tutorial; a version of the calculator leaves out the normalisation.
+The challenge metrics follow the published calculator of the Edited-MRS reconstruction challenge, ISBI 2023 (doi
+10.1007/s10334-024-01156-9), with its quirks: a region leaves out its lowest bin (the calculator crops a falling axis
+without its right end); the linewidth is the distance between the *outermost* bins above half of the maximum, so noise
+can only widen it; noise is measured in 9.8-10.8 ppm (others use 10-12 ppm). The mean squared error is that of min-max
+normalised spectra, as in the tutorial; one version of the calculator leaves out the normalisation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ZERO_FILL = 8
 
 
 def challenge_region(ppm: np.ndarray, low: float, high: float) -> slice:
-    """Return the bins of `low`-`high` on an increasing `ppm` axis as the challenge crops them: the lowest is left out."""
+    """Return the bins of `low`-`high` on an increasing `ppm` axis, as the challenge crops them: without the lowest."""
     inside = np.flatnonzero((ppm >= low) & (ppm <= high))
     if inside.size < 4:
         raise ValueError(f"{inside.size} bins in {low}-{high} ppm: the axis is too short or too coarse")
@@ -103,7 +103,7 @@ def noise_sd(fid: np.ndarray, dwell_s: float, frequency_mhz: float) -> float:
 def tcr_snr_and_fwhm(fid: np.ndarray, dwell_s: float, frequency_mhz: float) -> tuple[float, float]:
     """Return tCr's SNR and full width at half maximum in Hz, from an unedited or edit-OFF FID of shape (n_points,).
 
-    SNR is the maximum of the real spectrum in 2.9-3.15 ppm over the noise SD of the real spectrum (one SD, no factor 2).
+    SNR is the maximum of the real spectrum in 2.9-3.15 ppm over the noise SD of the real spectrum (one SD, not two).
     The width lies between the nearest half-height crossings, without a baseline, on an 8-fold zero-filled spectrum;
     NaN if the line has no half-height crossing on one side.
     """

@@ -33,9 +33,9 @@ SOURCE_NAMES = {
     "reference": "real reference",
     "real": "real transients alone",
     "reconstruction": "reconstruction",
-    "duplicated": "duplicated real transients",
+    "duplicated": "duplicated transients",
     "population_mean": "population mean",
-    "population_mean_noisy": "population mean with noise",
+    "population_mean_noisy": "noisy population mean",
     "shrinkage": "linear shrinkage",
     "low_rank": "low-rank denoising",
 }
@@ -52,7 +52,7 @@ class Study:
     tables, dictionaries
         Result tables and their data dictionaries by name.
     grid, model, basis
-        Contents of grid.json, the model's config.json, and basis.json; empty if absent.
+        Contents of grid.json, the model's config.json, and each basis set's basis.json; empty if absent.
     losses
         Training curves, or None.
     """
@@ -107,20 +107,17 @@ class Study:
         return [units[i] for i in np.unique(np.linspace(0, len(units) - 1, limit).round().astype(int))]
 
 
-def load(
-    *,
-    name: str,
-    engine: str,
-    units: Path,
-    config: Path,
-    derivatives: Path,
-    tables: Path | None = None,
-    training: Path | None = None,
-    model: Path | None = None,
-    basis: Path | None = None,
-    statuses: Sequence[Path] = (),
-) -> Study:
-    """Read a study's results.
+def load(name: str, results: Path, engine: str) -> Study:
+    """Read a study's results folder.
+
+    Parameters
+    ----------
+    name
+        The study's name.
+    results
+        The folder with config.json, units.tsv, status/, tables/, training/, model/, basis/ and derivatives/.
+    engine
+        The fitting engine whose curves are shown.
 
     Raises
     ------
@@ -128,30 +125,28 @@ def load(
         If the list of units or the configuration is absent or malformed.
     """
     try:
-        table = read_table(require(units), ("unit", "folder"))
-        settings = _read_json(require(config))
+        units = read_table(require(results / "units.tsv"), ("unit", "folder"))
+        config = _read_json(require(results / "config.json"))
     except (ValueError, SkippedError) as error:
         raise InputError(f"{error}; run the stage that writes it again") from None
-    records = [record for path in sorted(statuses) if (record := _read_json(path))]
-    failed = {record.get("unit") for record in records if record.get("status") == "failed"}
-    table["failed"] = table["unit"].isin(failed)
-    if "split" not in table:
-        table["split"] = "n/a"
-    study = Study(name, engine, settings, table, records, Path(derivatives))
-    for path in sorted(tables.glob("*.tsv")) if tables and tables.is_dir() else []:
+    statuses = [record for path in sorted((results / "status").rglob("*.json")) if (record := _read_json(path))]
+    if "split" not in units:
+        units["split"] = "n/a"
+    units["failed"] = units["unit"].isin({r.get("unit") for r in statuses if r.get("status") == "failed"})
+    study = Study(name, engine, config, units, statuses, results / "derivatives")
+    for path in sorted((results / "tables").glob("*.tsv")):
         if path.stat().st_size:
             study.tables[path.stem] = read_table(path)
             study.dictionaries[path.stem] = _read_json(path.with_suffix(".json"))
-    study.grid = _read_json(training / "grid.json") if training else {}
-    study.basis = _read_json(basis / "basis.json") if basis else {}
-    if model:
-        study.model = _read_json(model / "config.json")
-        weights, losses = model / "model.safetensors", model / "losses.csv"
-        study.model_sha256 = sha256(weights) if weights.is_file() else ""
-        if losses.is_file() and losses.stat().st_size:
-            import pandas as pd
+    study.grid = _read_json(results / "training" / "grid.json")
+    study.basis = {path.parent.name: _read_json(path) for path in sorted((results / "basis").glob("*/basis.json"))}
+    study.model = _read_json(results / "model" / "config.json")
+    weights, losses = results / "model" / "model.safetensors", results / "model" / "losses.csv"
+    study.model_sha256 = sha256(weights) if weights.is_file() and weights.stat().st_size else ""
+    if losses.is_file() and losses.stat().st_size:
+        import pandas as pd
 
-            study.losses = pd.read_csv(losses)
+        study.losses = pd.read_csv(losses)
     return study
 
 
@@ -210,7 +205,10 @@ def transient_statistics(study: Study, unit: str) -> tuple[np.ndarray, dict[tupl
     InputError, SkippedError
         If the preprocessed scan cannot be read; other files may be absent.
     """
-    files = {"real": study.path(unit, "desc-preproc_svs.nii.gz"), "reconstruction": study.path(unit, "desc-recon_svs.nii.gz")}
+    files = {
+        "real": study.path(unit, "desc-preproc_svs.nii.gz"),
+        "reconstruction": study.path(unit, "desc-recon_svs.nii.gz"),
+    }
     for mode in SYNTHETIC:
         for decoder in ("mean", "sampled"):
             files[f"{mode}|{decoder}"] = study.path(unit, f"desc-synth{mode.title()}{decoder.title()}_svs.nii.gz")
@@ -237,7 +235,10 @@ def fitted_cells(study: Study, unit: str) -> list[dict[str, Any]]:
 
     Each has source, decoder, n_real, n_total and ``curves``: condition -> (ppm, data, fit, baseline), real parts.
     """
-    index_path, curves_path = study.path(unit, "desc-cells_index.tsv"), study.path(unit, f"desc-{study.engine}_fit.npz")
+    index_path, curves_path = (
+        study.path(unit, "desc-cells_index.tsv"),
+        study.path(unit, f"desc-{study.engine.replace('-', '')}_fit.npz"),
+    )
     if not all(path.is_file() and path.stat().st_size for path in (index_path, curves_path)):
         return []
     index = read_table(index_path, ("cell", "source"))
@@ -262,7 +263,7 @@ def fitted_cells(study: Study, unit: str) -> list[dict[str, Any]]:
 
 def chosen_cells(index: pd.DataFrame) -> pd.DataFrame:
     """Return one row per (source, decoder): the first replicate, the real transients alone with the cells' `n_real`."""
-    filled = index[~index["source"].isin(["reference", "real"])]
+    filled = index[index["source"].isin([*SYNTHETIC, *CONTROLS])]
     for column in ("decoder", "n_real", "n_total", "replicate"):
         if column not in index:
             index = index.assign(**{column: np.nan})
@@ -317,7 +318,7 @@ def software(study: Study) -> dict[str, str]:
             found[f"{package} (report)"] = version(package)
         except PackageNotFoundError:
             continue
-    for part, content in (("basis", study.basis), ("model", study.model)):
+    for part, content in (*((f"basis {name}", basis) for name, basis in study.basis.items()), ("model", study.model)):
         for key in ("versions", "software", "GeneratedBy"):
             found.update(_versions(content.get(key), part))
     for unit in study.shown_units(1):

@@ -1,99 +1,43 @@
 """The report's interactive figures as plain dictionaries that the page's script hands to plotly.js.
 
 A figure has ``traces`` (plotly's, plus ``when``: in which views a trace is shown, and ``sd``: draw a band), ``layout``,
-``layouts`` (each with a ``when``), ``controls`` (buttons or a list per key of ``when``) and ``arrays`` (shared numbers).
-Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart.
+``layouts`` (each with a ``when``), ``controls`` (buttons or a list per key of ``when``), ``arrays`` (shared numbers).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrs_synthesis.report_data import CONDITION_ORDER, CONTROLS, SOURCE_NAMES, SOURCE_ORDER, SYNTHETIC, WINDOW_PPM, pack
+from mrs_synthesis.report_data import pack
+from mrs_synthesis.report_style import (
+    BLACK,
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    ORANGE,
+    PPM_AXIS,
+    PURPLE,
+    RED,
+    SKY,
+    Figure,
+    by_default,
+    conditions_in,
+    control,
+    missing,
+    series_name,
+    series_rank,
+    toggles,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#F0E442",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-)
-GREY = "#6b7580"
-COLOURS = {
-    "reference": BLACK,
-    "real": BLUE,
-    "reconstruction": PURPLE,
-    "random": ORANGE,
-    "interpolation": GREEN,
-    "hybrid": RED,
-    **dict.fromkeys(CONTROLS, GREY),
-}
-SYMBOLS = {
-    "duplicated": "square",
-    "population_mean": "diamond",
-    "population_mean_noisy": "diamond-open",
-    "shrinkage": "triangle-up",
-    "low_rank": "star",
-}
-PPM_AXIS = {"title": {"text": "chemical shift / ppm"}, "range": [WINDOW_PPM[1], WINDOW_PPM[0]], "dtick": 0.5}
-Figure = dict[str, Any]
-
-
-def missing(value: Any) -> bool:
-    """Say whether a table's field is empty."""
-    return value is None or value != value or value in ("", "n/a")
-
-
-def series_name(source: str, decoder: Any = None) -> str:
-    """Return words for a source of spectra, e.g. ``interpolation (decoder mean)``."""
-    name = SOURCE_NAMES.get(source, source)
-    return name if missing(decoder) else f"{name} ({decoder})"
-
-
-def series_rank(source: str) -> int:
-    """Return the position of a source in every figure and table."""
-    return SOURCE_ORDER.index(source) if source in SOURCE_ORDER else len(SOURCE_ORDER)
-
-
-def marker(source: str, decoder: Any = None) -> dict[str, Any]:
-    """Return plotly's marker of a source: colour by source, hollow for the decoder's mean."""
-    symbol = SYMBOLS.get(source, "circle-open" if decoder == "mean" else "circle")
-    return {"color": COLOURS.get(source, GREY), "symbol": symbol, "size": 9, "line": {"width": 2 if "open" in symbol else 0}}
-
-
-def control(key: str, label: str, options: Iterable[tuple[str, str]], **facts: Any) -> dict[str, Any]:
-    """Return a choice of one view: buttons, or a list if there are many options."""
-    options = [{"value": value, "label": text, "on": i == 0} for i, (value, text) in enumerate(options)]
-    return {"key": key, "label": label, "options": options, "kind": "select" if len(options) > 6 else "buttons", **facts}
-
-
-def toggles(key: str, label: str, options: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return switches that show or hide a series each; an option has value, label, on, colour, dash."""
-    return {"key": key, "label": label, "options": list(options), "kind": "buttons", "many": True}
-
-
-def conditions_in(found: Iterable[str]) -> list[str]:
-    """Return conditions in the usual order."""
-    found = set(found)
-    return [name for name in CONDITION_ORDER if name in found] + sorted(found - set(CONDITION_ORDER))
-
-
-def by_default(conditions: Sequence[str]) -> list[str]:
-    """Return conditions with the difference, if any, first, since it is what an edited study is about."""
-    return sorted(conditions, key=lambda name: name != "DIFF")
-
 
 def spectra_figure(statistics: dict[str, tuple[np.ndarray, dict]]) -> Figure | None:
-    """Mean and SD over transients per unit, condition and series; `statistics` as of `report_data`, by unit."""
+    """Show mean and SD over transients per unit, condition and series; `statistics` as of `report_data`, by unit."""
     if not statistics:
         return None
     axis, pooled = _pooled(statistics)
@@ -114,13 +58,17 @@ def spectra_figure(statistics: dict[str, tuple[np.ndarray, dict]]) -> Figure | N
                 key = f"{number}.{name}.{condition}"
                 arrays[f"{key}.mean"], arrays[f"{key}.sd"] = pack(mean), pack(sd)
                 source, _, decoder = name.partition("|")
-                line = {"color": COLOURS.get(source, GREY), "width": 1.6, "dash": "dot" if decoder == "mean" else "solid"}
+                line = {
+                    "color": COLOURS.get(source, GREY),
+                    "width": 1.6,
+                    "dash": "dot" if decoder == "mean" else "solid",
+                }
                 common = {
                     "when": {"unit": unit, "condition": condition, "series": name},
                     "x": {"ref": f"ppm{number}"},
                     "mode": "lines",
                     "line": line,
-                    "name": f"{'real, single transients' if source == 'real' else series_name(source, decoder)}, n = {n}",
+                    "name": f"{'real' if source == 'real' else series_name(source, decoder)}, n = {n}",
                 }
                 traces.append(common | {"y": {"ref": f"{key}.mean"}, "sd": {"ref": f"{key}.sd"}})
                 if n > 1:
@@ -144,13 +92,19 @@ def spectra_figure(statistics: dict[str, tuple[np.ndarray, dict]]) -> Figure | N
             control("unit", "Subject", [(u, "all, averaged" if u == "all" else u) for u in everything], kind="select"),
             control("condition", "Condition", [(c, c) for c in by_default(conditions)]),
             toggles("series", "Show", chips),
+            toggles("band", "Band", [{"value": "sd", "label": "SD of single transients", "on": True}]),
         ],
         "layout": {
             "height": 600,
             "hovermode": "x",
             "xaxis": PPM_AXIS | {"anchor": "y2", "hoverformat": ".3f"},
             "yaxis": {"domain": [0.38, 1], "title": {"text": "real part / OFF maximum"}, "hoverformat": ".4g"},
-            "yaxis2": {"domain": [0, 0.3], "title": {"text": "SD of transients"}, "rangemode": "tozero", "hoverformat": ".4g"},
+            "yaxis2": {
+                "domain": [0, 0.3],
+                "title": {"text": "SD of transients"},
+                "rangemode": "tozero",
+                "hoverformat": ".4g",
+            },
         },
     }
 
@@ -170,7 +124,7 @@ def _pooled(statistics: dict[str, tuple[np.ndarray, dict]]) -> tuple[np.ndarray,
 
 
 def fits_figure(cells: dict[str, list[dict[str, Any]]]) -> Figure | None:
-    """Data, fit, baseline and residual of chosen cells by unit (as `report_data.fitted_cells`)."""
+    """Show data, fit, baseline and residual of chosen cells by unit (as `report_data.fitted_cells`)."""
     cells = {unit: found for unit, found in cells.items() if found}
     if not cells:
         return None
@@ -257,7 +211,12 @@ def losses_figure(losses: pd.DataFrame | None) -> Figure | None:
         "arrays": {},
         "traces": traces,
         "controls": [control("panel", "Quantity", [(g, g) for g in groups])] if len(groups) > 1 else [],
-        "layout": {"height": 380, "showlegend": True, "xaxis": {"title": {"text": axis}}, "yaxis": {"title": {"text": "value"}}},
+        "layout": {
+            "height": 380,
+            "showlegend": True,
+            "xaxis": {"title": {"text": axis}},
+            "yaxis": {"title": {"text": "value"}},
+        },
     }
 
 
@@ -334,6 +293,3 @@ def qc_figure(tables: dict[str, pd.DataFrame]) -> Figure | None:
             **axes,
         },
     }
-
-
-__all__ = [name for name in dir() if not name.startswith("_")] + ["SYNTHETIC"]

@@ -1,9 +1,9 @@
 """Density-matrix simulation of PRESS and MEGA-PRESS signals of coupled spins, with ideal pulses.
 
-Ideal means: excitation and refocusing are instantaneous and turn every proton alike, the whole voxel sees the same
-pulse, the editing pulse inverts exactly the protons within half its bandwidth, and there is no relaxation. Crushers
-keep one coherence order. Real pulses soften the edges of the editing band and, through chemical-shift displacement,
-lower the editing efficiency by some per cent; the signals of a scanner need a basis simulated with its own pulses.
+Ideal means: all pulses are instantaneous, excitation and refocusing turn every proton alike in the whole voxel, and
+there is no relaxation. The editing pulse turns each proton by an angle that depends on its offset alone: it inverts a
+fraction exp(-4 ln 2 (offset / 60 Hz)**2) of the magnetisation. Crushers keep one coherence order. Real pulses last,
+and displace the voxel with chemical shift: a scanner's data are best fitted with a basis simulated with its own pulses.
 
 Amplitudes: one unit of concentration gives a FID amplitude of 1 per proton at the top of the echo, for every
 metabolite and sequence alike. FIDs follow the convention of `mrs_synthesis.spectra`.
@@ -24,7 +24,7 @@ from mrs_synthesis.spectra import WATER_PPM
 SPIN_SYSTEMS = Path(__file__).with_name("spin_systems.json")
 EDIT_ON_PPM = 1.9
 EDIT_OFF_PPM = 7.5
-EDIT_BANDWIDTH_HZ = 60.0
+EDIT_BANDWIDTH_HZ = 60.0  # full width at half maximum of the inversion
 FIRST_DELAY_S = 0.005  # from excitation to the first refocusing pulse, so TE1 is 10 ms
 HETERONUCLEUS_PPM = 20.0  # the tables give coupled 14N and 31P such shifts; proton pulses do not touch them
 GRID_HZ = 1e-4  # transitions closer than this are one line
@@ -147,8 +147,8 @@ def _last_delay(available_s: float) -> float:
 def lines(group: SpinGroup, sequence: Sequence[Step], frequency_mhz: float) -> Lines:
     """Run a pulse sequence on one group of spins and return the lines of its spectrum.
 
-    In the product basis of n spins a perfect 180 degree pulse exchanges states (up and down of the spins it turns), so
-    pulses are permutations of the density matrix; delays are phases in the eigenbasis of the Hamiltonian.
+    In the product basis a perfect refocusing pulse exchanges up and down of every proton, which permutes the density
+    matrix; delays are phases in the eigenbasis of the Hamiltonian.
     """
     shifts = np.array(group.shifts_ppm)
     n = shifts.size
@@ -175,9 +175,9 @@ def lines(group: SpinGroup, sequence: Sequence[Step], frequency_mhz: float) -> L
             density = density[np.ix_(flip_all, flip_all)]
             wanted = -wanted
         elif kind == "edit":
-            inside = proton & (np.abs(shifts - value) * frequency_mhz <= EDIT_BANDWIDTH_HZ / 2)
-            flip = states ^ int(bit[inside].sum())
-            density = density[np.ix_(flip, flip)]
+            angle = 2 * np.arcsin(np.sqrt(inversion((shifts - value) * frequency_mhz)))
+            pulse = _rotation(np.where(proton, angle, 0.0))
+            density = pulse @ density @ pulse.conj().T
         else:
             raise ValueError(f"unknown step {kind!r}; expected delay, refocus or edit")
         density = np.where(order == wanted, density, 0.0)
@@ -186,6 +186,20 @@ def lines(group: SpinGroup, sequence: Sequence[Step], frequency_mhz: float) -> L
     scale = 4.0 * group.scale / states.size  # one proton alone: amplitude 1
     seen = np.abs(detected) > NEGLIGIBLE / states.size
     return _merge(-beat[seen] / (2 * np.pi), detected[seen] * scale)
+
+
+def inversion(offset_hz: np.ndarray) -> np.ndarray:
+    """Return the fraction of the magnetisation that an editing pulse inverts at an offset from its centre."""
+    return np.exp(-4 * np.log(2) * (np.asarray(offset_hz) / EDIT_BANDWIDTH_HZ) ** 2)
+
+
+def _rotation(angle_rad: np.ndarray) -> np.ndarray:
+    """Return the propagator that turns each spin about x by its own angle; spin 0 is the lowest bit of a state."""
+    whole = np.ones((1, 1), complex)
+    for angle in angle_rad:
+        c, s = np.cos(angle / 2), -1j * np.sin(angle / 2)
+        whole = np.kron(np.array([[c, s], [s, c]]), whole)
+    return whole
 
 
 def _hamiltonian(

@@ -25,7 +25,7 @@ from mrs_synthesis.files import sha256, write_json, write_whole
 from mrs_synthesis.stage import InputError
 
 LIKELIHOODS = ("analytic", "learned", "plain")
-LOG_SIGMA_FLOOR = -6.0  # Rybkin et al.: a softer floor keeps the likelihood finite on spectra fitted without a rest
+LOG_SIGMA_FLOOR = -6.0  # Rybkin et al.: keeps the likelihood finite on spectra that are fitted without a rest
 SIGMA_MOMENTUM = 0.05  # share of the newest batch in the running estimate of sigma^2
 
 
@@ -101,11 +101,13 @@ class SpectrumVAE(nn.Module):
     @property
     def sigma(self) -> float:
         """SD of the decoder's Gaussian, of the real and of the imaginary part, in units of normalised spectra."""
-        return float(torch.exp(self._soft_log_sigma(self.log_sigma)))
+        return float(torch.exp(self._floored(self.log_sigma)))
 
-    @staticmethod
-    def _soft_log_sigma(log_sigma: torch.Tensor) -> torch.Tensor:
-        return LOG_SIGMA_FLOOR + functional.softplus(log_sigma - LOG_SIGMA_FLOOR)
+    def _floored(self, log_sigma: torch.Tensor) -> torch.Tensor:
+        # A parameter needs a gradient below the floor; a measured value must not be biased above it.
+        if self.likelihood == "learned":
+            return LOG_SIGMA_FLOOR + functional.softplus(log_sigma - LOG_SIGMA_FLOOR)
+        return log_sigma.clamp_min(LOG_SIGMA_FLOOR)
 
     def encode(self, x: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and log variance of the code, each (batch, latent), of spectra (batch, 2, W).
@@ -149,7 +151,7 @@ class SpectrumVAE(nn.Module):
                 new = old + SIGMA_MOMENTUM * (optimum.detach() - old)
                 self.log_sigma.copy_(0.5 * torch.log(new.clamp_min(1e-12)))
             log_sigma = 0.5 * torch.log(optimum.clamp_min(1e-12))
-        log_sigma = self._soft_log_sigma(log_sigma)
+        log_sigma = self._floored(log_sigma)
         return 0.5 * errors.sum(1).mean() * torch.exp(-2 * log_sigma) + points * log_sigma
 
 

@@ -5,7 +5,8 @@
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: "#1b1f24" },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "#ffffff",
-    margin: { l: 64, r: 18, t: 28, b: 52 },
+    margin: { l: 64, r: 18, t: 38, b: 62 },
+    modebar: { bgcolor: "rgba(255,255,255,0)", color: "#a3abb4", activecolor: "#1b1f24" },
     hoverlabel: { font: { size: 12 } },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", xanchor: "left" },
     showlegend: false,
@@ -23,22 +24,26 @@
     return out;
   };
 
-  /* An array is a plain list, {f4: base64 of little-endian float32}, or {ref: name of a shared one}. */
+  /* An array is a plain list, {i2: base64 of little-endian int16, scale}, or {ref: name of a shared one}. */
   const unpack = (spec, value) => {
     if (value && value.ref) {
       spec.arrays[value.ref] = unpack(spec, spec.arrays[value.ref]);
       return spec.arrays[value.ref];
     }
-    if (value && value.f4 !== undefined) {
-      const bytes = Uint8Array.from(atob(value.f4), (c) => c.charCodeAt(0));
-      return Array.from(new Float32Array(bytes.buffer));
+    if (value && value.i2 !== undefined) {
+      const bytes = Uint8Array.from(atob(value.i2), (c) => c.charCodeAt(0));
+      const view = new DataView(bytes.buffer);
+      return Array.from({ length: bytes.length / 2 }, (_, i) => {
+        const whole = view.getInt16(2 * i, true);
+        return whole === -32768 ? null : whole * value.scale;
+      });
     }
     return value;
   };
-  const expand = (spec, stored) => {
+  const expand = (spec, stored, state) => {
     const { when, sd, ...trace } = stored;
     for (const key of ["x", "y", "customdata", "text"]) if (key in trace) trace[key] = unpack(spec, trace[key]);
-    if (sd === undefined) return [trace];
+    if (sd === undefined || (state.band && !state.band.has("sd"))) return [trace];
     const width = unpack(spec, sd);
     const upper = trace.y.map((v, i) => v + width[i]);
     const lower = trace.y.map((v, i) => v - width[i]);
@@ -58,13 +63,13 @@
 
   const draw = (figure) => {
     const { spec, state, plot } = figure;
-    const data = spec.traces.filter((t) => matches(t.when, state)).flatMap((t) => expand(spec, t));
+    const data = spec.traces.filter((t) => matches(t.when, state)).flatMap((t) => expand(spec, t, state));
     let layout = merge(BASE, spec.layout);
     for (const other of spec.layouts || []) if (matches(other.when, state)) layout = merge(layout, other.layout);
     layout.height = layout.height || 420;
     for (const key of Object.keys(layout)) if (/^[xy]axis\d*$/.test(key)) layout[key] = merge(AXIS, layout[key]);
     const config = {
-      responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
       toImageButtonOptions: { format: "svg", filename: plot.dataset.figure },
     };
     figure.drawn = true;

@@ -11,6 +11,7 @@ rule augment:
         spectra="<results>/training/spectra.npy",
     output:
         cells="<unit>_desc-cells_svs.nii.gz",
+        sidecar="<unit>_desc-cells_svs.json",
         index="<unit>_desc-cells_index.tsv",
         status="<results>/status/augment/{folder}/{unit}.json",
     log:

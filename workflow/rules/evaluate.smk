@@ -15,6 +15,7 @@ rule evaluate:
         multiext("<results>/tables/bias", ".tsv", ".json"),
         multiext("<results>/tables/bias_by_site", ".tsv", ".json"),
         multiext("<results>/tables/effective_transients", ".tsv", ".json"),
+        multiext("<results>/tables/bias_truth", ".tsv", ".json") if PHANTOM else [],
         "<results>/tables/summary.json",
     log:
         "<results>/logs/evaluate.log",

@@ -19,7 +19,7 @@ rule train:
         "<results>/benchmarks/train.tsv"
     conda:
         environment("train")
-    threads: 8
+    threads: config["train"]["threads"]
     params:
         training=f"{RESULTS}/training",
         model=f"{RESULTS}/model",
@@ -29,5 +29,5 @@ rule train:
     shell:
         r"""
         python -m mrs_synthesis.train --training {params.training:q} --output {params.model:q} --seed {params.seed} \
-            --threads {threads} {params.flags:q} 2>&1 | tee {log:q}
+            {params.flags:q} 2>&1 | tee {log:q}
         """

@@ -1,0 +1,509 @@
+"""The report against a fake results folder, whose numbers are made up and written in the stages' formats."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mrs_synthesis import report, report_agreement, report_data, report_figures, report_words, scans
+from mrs_synthesis.files import write_json, write_table
+from mrs_synthesis.report_words import BETTER, NOT_BETTER, OPEN, UNKNOWN, Worth
+from mrs_synthesis.stage import InputError
+
+EVIL = "<img src=x onerror=1>"
+FREQUENCY, DWELL, POINTS = 127.7, 5e-4, 256
+MODES = ("random", "interpolation", "hybrid")
+KINDS = [(mode, decoder) for mode in MODES for decoder in ("mean", "sampled")]
+N_REAL, N_TOTAL, REPLICATES = 2, 8, 2
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+def fake_fids(random, n, noise, edited=True, gaba=0.1):
+    """Made-up FIDs (conditions, n, 1, points): NAA, creatine, choline; in ON no NAA, and a peak at 3 ppm."""
+    t = np.arange(POINTS) * DWELL
+    conditions = [{2.008: 1.0, 3.027: 0.6, 3.2: 0.4}, {3.027: 0.6, 3.2: 0.4, 3.0: gaba}][: 2 if edited else 1]
+    fids = []
+    for peaks in conditions:
+        clean = sum(a * np.exp((2j * np.pi * (p - 4.65) * FREQUENCY - 25) * t) for p, a in peaks.items())
+        parts = random.standard_normal((2, n, POINTS))
+        fids.append(clean + noise * (parts[0] + 1j * parts[1]))
+    return np.array(fids)[:, :, None]
+
+
+def fake_scan(fids):
+    conditions = ("OFF", "ON") if len(fids) == 2 else ("UNEDITED",)
+    return scans.Scan(fids, FREQUENCY, DWELL, {"EchoTime": 0.068}, conditions)
+
+
+def cells_index(edited_design=True):
+    """The rows of ``desc-cells_index.tsv``."""
+    rows = [("reference", None, 10, 10, 0)]
+    if edited_design:
+        rows += [("real", None, n, n, r) for n in (1, N_REAL, N_TOTAL) for r in range(REPLICATES)]
+        rows += [(mode, decoder, N_REAL, N_TOTAL, r) for mode, decoder in KINDS for r in range(REPLICATES)]
+        rows += [(c, None, N_REAL, N_TOTAL, r) for c in ("population_mean", "shrinkage") for r in range(REPLICATES)]
+    rows += [("reconstruction", None, 10, 10, 0)]
+    columns = ["source", "decoder", "n_real", "n_total", "replicate"]
+    return pd.DataFrame(rows, columns=columns).rename_axis("cell").reset_index()
+
+
+class FakeResults:
+    """A made-up results folder of some subjects; the last one failed in preprocessing, if asked for."""
+
+    def __init__(self, root, subjects=3, edited=True, split_unit="subject", failed=False, phantom=False, site="site1"):
+        self.root, self.edited = root, edited
+        self.random = np.random.default_rng(1)
+        self.conditions = ["OFF", "ON"] if edited else ["UNEDITED"]
+        self.measured = [("GABA+", "DIFF"), ("tNAA", "OFF")] if edited else [("tNAA", "UNEDITED")]
+        self.units = [f"sub-{i:02d}_acq-{'mega' if edited else 'press'}" for i in range(1, subjects + 1)]
+        rows = [
+            {
+                "unit": unit,
+                "folder": unit[:6],
+                "subject": unit[4:6],
+                "session": "n/a",
+                "site": site,
+                "vendor": "siemens",
+            }
+            | {"format": "siemens_twix", "split": "test" if split_unit == "subject" else "n/a", "te_ms": 68}
+            for unit in self.units
+        ]
+        write_table(root / "units.tsv", pd.DataFrame(rows))
+        augment = {"design": "augmentation" if edited else "reconstruction", "n_real": N_REAL, "n_total": N_TOTAL}
+        self.config = {"study": "fake", "seed": 1234567, "augment": augment, "evaluate": {"tost_margin_percent": 10}}
+        if phantom:
+            self.config["phantom"] = {"transients": 20}
+        write_json(root / "config.json", self.config)
+        grid = {"ppm": [0.0, 0.1], "conditions": self.conditions, "split_unit": split_unit}
+        write_json(root / "training" / "grid.json", grid)
+        write_json(root / "basis" / "fakeset" / "basis.json", {"frequency_mhz": FREQUENCY})
+        write_json(root / "model" / "config.json", {"architecture": {}})
+        (root / "model" / "model.safetensors").write_bytes(b"fake weights")
+        names = "epoch,train_loss,train_reconstruction,train_kl,validation_loss,validation_reconstruction,validation_kl"
+        lines = [f"{names},sigma"] + [
+            ",".join(f"{v / (e + 1):.4g}" for v in (1, 9, 8, 1, 9, 8, 1, 2)) for e in range(5)
+        ]
+        (root / "model" / "losses.csv").write_text("\n".join(lines) + "\n")
+        for i, unit in enumerate(self.units):
+            bad = failed and i == len(self.units) - 1
+            record = {"unit": unit, "stage": "preprocess", "status": "failed" if bad else "ok"}
+            write_json(
+                root / "status" / "preprocess" / f"{unit}.json", record | {"reason": f"{EVIL} no signal" if bad else ""}
+            )
+            self.unit_files(unit, empty=bad)
+        self.tables()
+
+    def unit_files(self, unit, empty):
+        folder = self.root / "derivatives" / unit[:6] / "mrs"
+        folder.mkdir(parents=True)
+        real = fake_scan(fake_fids(self.random, 6, 0.3, self.edited))
+        files = {"desc-preproc_svs": real, "desc-recon_svs": fake_scan(fake_fids(self.random, 6, 0.02, self.edited))}
+        if self.edited:
+            for mode, decoder in KINDS:
+                noise = {"mean": 0.02, "sampled": 0.3}[decoder]
+                name = f"desc-synth{mode.title()}{decoder.title()}_svs"
+                files[name] = fake_scan(fake_fids(self.random, 6, noise))
+        for name, scan in files.items():
+            path = folder / f"{unit}_{name}.nii.gz"
+            path.touch() if empty else scans.write_scan(path, scan)
+        if empty:
+            for name in ("desc-preproc_qc.tsv", "desc-cells_index.tsv", "desc-batched_fit.npz"):
+                (folder / f"{unit}_{name}").touch()
+            return
+        qc = pd.DataFrame({"condition": np.repeat(self.conditions, 7), "transient": [*range(7)] * len(self.conditions)})
+        qc["kept"] = [int(i != 3) for i in qc["transient"]]
+        qc["reason"] = [None if kept else f"outlier {EVIL}" for kept in qc["kept"]]
+        for column in ("shift_hz", "phase_deg", "noise_sd", "snr", "fwhm_hz", "water_residual"):
+            qc[column] = self.random.standard_normal(len(qc))
+        write_table(folder / f"{unit}_desc-preproc_qc.tsv", qc)
+        index = cells_index(self.edited)
+        write_table(folder / f"{unit}_desc-cells_index.tsv", index)
+        curves = {}
+        for condition in ("OFF", "DIFF") if self.edited else ("UNEDITED",):
+            ppm = np.linspace(0.2, 4.2, 60)
+            fit = np.exp(-(((ppm - 2.0) / 0.1) ** 2)) * np.ones((len(index), 1))
+            curves[f"{condition}_ppm"], curves[f"{condition}_fit"] = ppm, fit.astype(np.complex64)
+            curves[f"{condition}_baseline"] = (0.1 * fit).astype(np.complex64)
+            curves[f"{condition}_data"] = (fit + 0.05 * self.random.standard_normal(fit.shape)).astype(np.complex64)
+        np.savez(folder / f"{unit}_desc-batched_fit.npz", **curves)
+
+    def tables(self):
+        index = cells_index(self.edited)
+        subjects = pd.read_csv(self.root / "units.tsv", sep="\t", dtype=str)[["unit", "subject", "session", "site"]]
+        cells = subjects.merge(index, how="cross")
+        quality = cells.assign(tcr_snr=self.random.uniform(5, 20, len(cells)), noise_ratio=1.0, challenge_snr=np.nan)
+        write_table(self.root / "tables" / "quality.tsv", quality)
+        fits = cells.merge(pd.DataFrame(self.measured, columns=["metabolite", "condition"]), how="cross")
+        fits["per_tcr"] = self.random.uniform(0.5, 1.5, len(fits))
+        write_table(self.root / "tables" / "concentrations.tsv", fits)
+        series = index[index["source"] != "reference"].drop(columns=["cell", "replicate"]).drop_duplicates()
+        series = pd.DataFrame(self.measured, columns=["metabolite", "condition"]).merge(series, how="cross")
+        n = len(series)
+        bias = series.assign(bias_percent=np.linspace(-7.25, 4, n), bias_ci_low=-9.0, bias_ci_high=6.0, loa_low=-20.0)
+        bias = bias.assign(loa_high=18.0, slope=0.5, sd_ratio=0.6, ccc=0.5, icc_a1=0.5, cv_percent=4.0, tost_p=0.2, n=3)
+        bias.loc[0, "tost_p"] = 0.01
+        bias["rmse_percent"] = 30 / np.sqrt(bias["n_total"])
+        dictionary = {"TableDescription": "Bias", "slope": {"Description": "Slope on the reference"}}
+        write_table(self.root / "tables" / "bias.tsv", bias)
+        write_json(self.root / "tables" / "bias.json", dictionary)
+        by_site = pd.concat([bias.assign(site=site) for site in (subjects["site"].iloc[0], "site2")])
+        write_table(self.root / "tables" / "bias_by_site.tsv", by_site)
+        if self.edited:
+            eff = series[(series["source"] != "reconstruction") & (series["n_real"] != 1)].copy()
+            eff["n_eff"] = eff["source"].map({"real": 2.0, "population_mean": 9.5}).fillna(4.127)
+            eff.loc[(eff["source"] == "real") & (eff["n_real"] == N_TOTAL), "n_eff"] = float(N_TOTAL)
+            eff = eff.assign(n_eff_ci_low=eff["n_eff"] * 0.8, n_eff_ci_high=eff["n_eff"] * 1.2, n_eff_clipped="no")
+            eff = eff.assign(slope=0.95, rmse_percent=30 / np.sqrt(eff["n_eff"]), n=3)
+            write_table(self.root / "tables" / "effective_transients.tsv", eff)
+
+    def edit(self, name, change):
+        """Change a table in place."""
+        path = self.root / "tables" / f"{name}.tsv"
+        table = pd.read_csv(path, sep="\t", keep_default_na=False, na_values=["n/a"])
+        write_table(path, change(table))
+
+    def page(self):
+        output = self.root / "report.html"
+        report.main(["--study", "fake", "--results", str(self.root), "--engine", "batched", "--output", str(output)])
+        return output.read_text(encoding="utf-8")
+
+
+class Structure(HTMLParser):
+    """Collects elements, and checks that every element is closed by its own end tag."""
+
+    def __init__(self, page):
+        super().__init__(convert_charrefs=True)
+        self.stack, self.ids, self.elements, self.headings, self.texts = [], [], [], [], []
+        self.feed(page)
+        self.close()
+        assert not self.stack, f"not closed: {self.stack}"
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.elements.append((tag, attrs))
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack and self.stack[-1] == tag, f"</{tag}> closes {self.stack[-3:]} at {self.getpos()}"
+        self.stack.pop()
+
+    def handle_data(self, data):
+        if not self.stack or self.stack[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory):
+    """A page of three subjects of whom one failed, with a site that tries to be markup."""
+    fake = FakeResults(tmp_path_factory.mktemp("fake"), failed=True, site=EVIL)
+    page = fake.page()
+    return SimpleNamespace(fake=fake, page=page, html=Structure(page))
+
+
+def own_parts(page):
+    """The page without plotly.js, which mentions addresses that it never loads in the page's figures."""
+    return re.sub(r'<script id="plotly">.*?</script>', "", page, flags=re.S)
+
+
+def figure_data(page):
+    blocks = re.findall(r'<script type="application/json" id="data-([\w-]+)">(.*?)</script>', page, re.S)
+    return {name: json.loads(text) for name, text in blocks}
+
+
+def test_page_is_well_formed_with_unique_ids_and_headings_in_order(edited):
+    html = edited.html
+    assert len(html.ids) == len(set(html.ids))
+    assert html.headings.count(1) == 1 and html.headings[0] == 1
+    assert all(b - a <= 1 for a, b in zip(html.headings, html.headings[1:], strict=False))
+    targets = {a["href"][1:] for t, a in html.elements if t == "a" and a.get("href", "").startswith("#")}
+    assert targets and targets <= set(html.ids)
+
+
+def test_page_loads_nothing(edited):
+    for tag, attrs in edited.html.elements:
+        assert "src" not in attrs and tag not in ("link", "iframe", "object", "base"), (tag, attrs)
+        assert attrs.get("href", "#").startswith(("#", "data:", "tables/"))
+    own = own_parts(edited.page)
+    assert not re.search(r"https?://|@import|url\(|fetch\(|XMLHttpRequest", own)
+    policy = next(a["content"] for t, a in edited.html.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy and "http" not in policy
+    assert edited.page.count('<script id="plotly">') == 1 and len(edited.page) > 3e6
+
+
+def test_strings_are_escaped(edited):
+    own = own_parts(edited.page)
+    assert "<img" not in own.lower()
+    assert not [tag for tag, _ in edited.html.elements if tag == "img"]
+    assert EVIL in edited.html.text  # shown, as text
+    for spec in figure_data(edited.page).values():
+        assert "<img" not in json.dumps(spec["layout"])
+
+
+def test_script_json_cannot_leave_its_element():
+    text = report.script_json({"a": "</script><!-- & \u2028"})
+    assert not re.search("[<>&\u2028]", text)
+    assert json.loads(text) == {"a": "</script><!-- & \u2028"}
+
+
+def test_buttons_are_real_and_figures_are_labelled(edited):
+    buttons = [a for t, a in edited.html.elements if t == "button"]
+    assert buttons and all(a.get("type") == "button" for a in buttons)
+    plots = [a for t, a in edited.html.elements if a.get("class") == "plot"]
+    assert {p["data-figure"] for p in plots} == set(figure_data(edited.page))
+    assert all(p["role"] == "img" and p["aria-label"] for p in plots)
+    labels = {a["for"] for t, a in edited.html.elements if t == "label"}
+    assert labels == {a["id"] for t, a in edited.html.elements if t == "select"}
+    assert {"spectra", "fits", "losses", "transients", "quality", "bias", "agreement", "effective"} <= set(
+        figure_data(edited.page)
+    )
+
+
+def test_summary_has_the_tables_numbers(edited):
+    text = edited.html.text
+    assert "N eff 4.13 (3.3 to 4.95), slope 0.95" in text
+    assert "N eff 9.5 (7.6 to 11.4), slope 0.95" in text
+    assert "not better than the population mean control" in text
+    assert "For none of the 2 metabolites" in text
+    assert "the largest bias is" in text and "for 0 of" in text
+
+
+def test_summary_follows_the_tables(tmp_path):
+    fake = FakeResults(tmp_path)
+
+    def better(table):
+        table.loc[(table["source"] == "hybrid") & (table["decoder"] == "sampled"), "n_eff"] = 23.4
+        chosen = table["n_eff"] == 23.4
+        table.loc[chosen, ["n_eff_ci_low", "n_eff_ci_high"]] = 17.1, 31.2
+        table.loc[chosen & (table["metabolite"] == "tNAA"), "slope"] = 0.31
+        return table
+
+    fake.edit("effective_transients", better)
+    text = Structure(fake.page()).text
+    assert "For 1 of 2 metabolites (GABA+/tCr (DIFF))" in text
+    assert "hybrid (sampled): N eff 23.4 (17.1 to 31.2), slope 0.95" in text
+    assert "with a slope of 0.31, below 0.8: differences between subjects are lost" in text
+
+
+def test_failed_subject_is_named_and_left_out(edited):
+    text = edited.html.text
+    assert "1 of 3 scans failed" in text
+    assert f"{EVIL} no signal" in text
+    data = figure_data(edited.page)["spectra"]
+    assert {t["when"]["unit"] for t in data["traces"]} == {"all", *edited.fake.units[:2]}
+
+
+def test_provenance(edited):
+    import hashlib
+
+    text = edited.html.text
+    assert hashlib.sha256(b"fake weights").hexdigest() in text
+    assert "1234567" in text and "fakeset" in text and '"tost_margin_percent": 10' in text
+
+
+def test_downloads_hold_the_whole_table(edited):
+    links = {a["download"]: a["href"] for t, a in edited.html.elements if "download" in a}
+    whole = base64.b64decode(links["bias.tsv"].split(",", 1)[1]).decode()
+    assert whole == (edited.fake.root / "tables" / "bias.tsv").read_text()
+
+
+def test_large_table_is_linked_not_embedded():
+    table = pd.DataFrame({"value": np.random.default_rng(0).random(40000)})
+    view = report.table_view("concentrations", table, {})
+    assert view["link"] == "tables/concentrations.tsv" and not view["embedded"]
+    assert len(view["rows"]) < 1000 and view["total"] == 40000
+
+
+def test_spectra_are_means_and_sds_in_ppm(edited):
+    fake, spec = edited.fake, figure_data(edited.page)["spectra"]
+    unit = fake.units[0]
+    scan = scans.read_scan(fake.root / "derivatives" / unit[:6] / "mrs" / f"{unit}_desc-preproc_svs.nii.gz")
+    fids = scan.fids[:, :, 0].copy()
+    fids[..., 0] /= 2
+    full = np.fft.fftshift(np.fft.fft(fids), axes=-1).real
+    ppm = np.fft.fftshift(np.fft.fftfreq(POINTS, DWELL)) / FREQUENCY + 4.65
+    inside = (ppm > 1.8) & (ppm < 3.4)
+    scale = np.abs(full[0].mean(0)[inside]).max()
+    when = {"unit": unit, "condition": "DIFF", "series": "real"}
+    trace = next(t for t in spec["traces"] if t["when"] == when and "sd" in t)
+    mean, sd = (report_data.unpack(spec["arrays"][trace[key]["ref"]]) for key in ("y", "sd"))
+    shown = report_data.unpack(spec["arrays"][trace["x"]["ref"]])
+    assert shown.min() >= 0.2 and shown.max() <= 4.4
+    kept = (ppm >= 0.2) & (ppm <= 4.4)
+    difference = (full[1] - full[0]) / scale
+    np.testing.assert_allclose(shown, ppm[kept], atol=2e-4)
+    np.testing.assert_allclose(mean, difference.mean(0)[kept], atol=1e-4)
+    np.testing.assert_allclose(sd, difference.std(0, ddof=1)[kept], atol=1e-4)
+    assert mean[np.argmin(np.abs(shown - 2.008))] < -0.8  # NAA is inverted in the difference
+    low, high = spec["layout"]["xaxis"]["range"]
+    assert low > high  # ppm from right to left
+
+
+def test_fits_show_reference_real_and_one_cell_per_source(edited):
+    spec = figure_data(edited.page)["fits"]
+    names = {t["when"]["cell"] for t in spec["traces"]}
+    assert {"real reference", "real transients alone: 2", "hybrid (mean): 2 + 6", "reconstruction"} <= names
+    assert "real transients alone: 8" not in names
+    parts = {t["name"] for t in spec["traces"]}
+    assert parts == {"data", "fit", "baseline", "residual (shifted up)"}
+
+
+def test_pack_round_trip():
+    values = np.array([1.0, -2.5, np.nan, 3.14159])
+    packed = report_data.pack(values)
+    np.testing.assert_allclose(report_data.unpack(packed), values, atol=3.2 / 65000)
+    assert np.all(report_data.unpack(report_data.pack(np.zeros(3))) == 0)
+    json.dumps(packed, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("series", "other", "expected"),
+    [
+        ((5, 4, 6), (2, 1, 3), BETTER),
+        ((5, 2.5, 6), (2, 1, 3), OPEN),
+        ((2, 1, 3), (2, 1, 3), NOT_BETTER),
+        ((1, 0.5, 1.5), (2, 1, 3), NOT_BETTER),
+        ((float("nan"), 4, 6), (2, 1, 3), UNKNOWN),
+        ((5, float("nan"), 6), (2, 1, 3), OPEN),
+    ],
+)
+def test_better_needs_separate_intervals(series, other, expected):
+    a, b = Worth("random", "mean", *series, 1.0), Worth("real", None, *other, 1.0)
+    assert report_words.compare(a, b) == expected
+
+
+def test_comparison_with_nothing_is_never_better():
+    series = Worth("random", "mean", 9.0, 8.0, 10.0, 1.0)
+    assert report_words.compare(series, None) == UNKNOWN
+    verdict = report_words.verdict([series], 2)
+    assert verdict["kind"] == "open" and "null control" in verdict["text"]
+
+
+def test_unknown_slope_is_not_worth_it():
+    nan = float("nan")
+    found = [Worth("real", None, 2, 1, 3, nan, 2), Worth("random", "mean", 9, 8, 10, nan, 2)]
+    found.append(Worth("shrinkage", None, 3, 2, 4, nan, 2))
+    verdict = report_words.verdict(found, 2)
+    assert verdict["kind"] == "open" and "without a slope" in verdict["text"]
+
+
+def test_all_real_is_not_taken_for_the_few_real():
+    found = [Worth("real", None, 40, 30, 50, 1.0, 40), Worth("real", None, 2, 1, 3, 1.0, 2)]
+    found += [Worth("random", "mean", 9, 8, 10, 1.0, 2), Worth("shrinkage", None, 3, 2, 4, 1.0, 2)]
+    assert report_words.verdict(found, 2)["kind"] == "yes"
+
+
+def test_clipped_numbers_are_marked():
+    assert Worth("random", "mean", 80.0, 60.0, 80.0, 0.9, 2, "high").text().startswith("N_eff ≥ 80 ")
+
+
+def test_bland_altman_points_are_percent_of_reference():
+    estimates = pd.DataFrame(
+        {
+            "unit": ["a", "a", "b", "b"],
+            "metabolite": "tNAA",
+            "condition": "OFF",
+            "source": ["reference", "hybrid"] * 2,
+            "decoder": [None, "mean"] * 2,
+            "n_real": [9, 2, 11, 2],
+            "n_total": [9, 8, 11, 8],
+            "per_tcr": [1.0, 1.2, 2.0, 1.5],
+        }
+    )
+    bias = estimates.iloc[[1]].drop(columns=["unit", "per_tcr"]).assign(bias_percent=-2.5, loa_low=-60, loa_high=55)
+    tables = [report_agreement.with_measure(table) for table in (estimates, bias)]
+    spec = report_agreement.agreement_figure(*tables)
+    points = next(t for t in spec["traces"] if t["mode"] == "markers")
+    np.testing.assert_allclose(report_data.unpack(points["x"]), [1.1, 1.75], rtol=1e-4)
+    np.testing.assert_allclose(report_data.unpack(points["y"]), [20.0, -25.0], rtol=1e-3)
+
+
+def test_forest_plot_has_the_tables_interval_and_margin():
+    row = {"metabolite": "GABA+", "condition": "DIFF", "source": "hybrid", "decoder": "mean", "bias_percent": 3.0}
+    row |= {"bias_ci_low": -1.0, "bias_ci_high": 8.0, "loa_low": -20.0, "loa_high": 26.0, "slope": 0.4}
+    spec = report_agreement.bias_figure(report_agreement.with_measure(pd.DataFrame([row])), 7.5)
+    point = next(t for t in spec["traces"] if t["mode"] == "markers")
+    assert point["x"] == [3.0]
+    assert point["error_x"]["array"] == [5.0] and point["error_x"]["arrayminus"] == [4.0]
+    assert any(t.get("x") == [-20.0, 26.0] for t in spec["traces"])
+    assert [(s["x0"], s["x1"]) for s in spec["layout"]["shapes"] if s["type"] == "rect"] == [(-7.5, 7.5)]
+
+
+def test_within_one_subject_and_phantom_are_said(tmp_path):
+    fake = FakeResults(tmp_path, subjects=1, split_unit="transient", phantom=True)
+    text = Structure(fake.page()).text
+    assert "Within one subject." in text and "Digital phantom." in text
+    assert "not seen in training" not in text
+
+
+def test_between_subjects_is_not_called_within(edited):
+    assert "Within one subject." not in edited.html.text and "Digital phantom." not in edited.html.text
+
+
+def test_unedited_reconstruction_study(tmp_path):
+    fake = FakeResults(tmp_path, edited=False)
+    page = fake.page()
+    text, figures = Structure(page).text, figure_data(page)
+    assert "holds no comparison of synthetic fillings" in text
+    assert "effective" not in figures and "bias_by_site" in figures
+    assert {t["when"]["condition"] for t in figures["spectra"]["traces"]} == {"UNEDITED"}
+
+
+def test_page_of_a_study_where_everything_failed(tmp_path):
+    fake = FakeResults(tmp_path, subjects=1, failed=True)
+    for path in (tmp_path / "tables").iterdir():
+        path.unlink()
+    for path in (tmp_path / "model").iterdir():
+        path.unlink()
+    html = Structure(fake.page())
+    assert "1 of 1 scans failed" in html.text and "no model" in html.text
+    assert not figure_data(fake.page())
+
+
+def test_same_results_give_the_same_bytes(edited):
+    files = [edited.fake.root / "report.html", *sorted((edited.fake.root / "figures").glob("*.svg"))]
+    before = [path.read_bytes() for path in files]
+    edited.fake.page()
+    assert [path.name for path in files[1:]] == ["bias.svg", "spectra.svg"]
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_missing_results_are_one_clear_error(tmp_path):
+    with pytest.raises(InputError, match=r"units\.tsv: no such file"):
+        report_data.load("fake", tmp_path, "batched")
+
+
+def test_size_of_twelve_subjects():
+    n = 545  # bins of 0.2-4.4 ppm at 3 T with 2048 points over 2 kHz
+    ppm = np.linspace(0.2, 4.4, n)
+    series = ["real", "reconstruction", *(f"{m}|{d}" for m, d in KINDS)]
+    random = np.random.default_rng(0)
+    found = {(s, c): (random.random(n), random.random(n), 80) for s in series for c in ("OFF", "ON", "DIFF")}
+    shown = [f"u{i}" for i in range(report.SPECTRA_UNITS)]
+    size = len(report.script_json(report_figures.spectra_figure(dict.fromkeys(shown, (ppm, found)))))
+    assert size < 1.2e6  # with 4.9 MB of plotly.js and three units' fits the page stays below 8 MB
+
+
+def test_help_needs_nothing_heavy():
+    code = (
+        "import sys, mrs_synthesis.report; print(sorted({'pandas', 'plotly', 'torch', 'nibabel'} & set(sys.modules)))"
+    )
+    path = str(Path(report.__file__).parents[1])
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": path})
+    assert found.stdout.strip() == "[]", found.stderr

@@ -1,0 +1,130 @@
+"""The workflow as a whole: it runs through, does nothing twice, and reruns exactly what a change asks for."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from mrs_synthesis.files import read_table
+
+from .conftest import CONFIG, Study, sheet_rows
+
+pytestmark = pytest.mark.xdist_group("workflow")
+TABLES = ["conversion", "preprocessing", "concentrations", "quality", "bias", "effective_transients", "failures"]
+
+
+def test_demo_is_planned_to_the_report(root):
+    call = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "2"]
+    done = subprocess.run(call, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for rule in ("phantom_siemens", "phantom_philips", "train", "quantify", "write_report", "complete"):
+        assert f"rule {rule}:" in done.stdout + done.stderr
+
+
+def test_run_ends_with_report_and_documented_tables(tiny):
+    assert (tiny.results / "report.html").stat().st_size > 100_000
+    assert json.loads((tiny.results / "complete.json").read_text())["complete"]
+    for name in TABLES:
+        table = read_table(tiny.results / "tables" / f"{name}.tsv")
+        dictionary = json.loads((tiny.results / "tables" / f"{name}.json").read_text())
+        assert set(table.columns) <= set(dictionary), name
+    sources = set(read_table(tiny.results / "tables" / "concentrations.tsv")["source"])
+    assert {"reference", "real", "random", "interpolation", "hybrid", "population_mean", "shrinkage"} <= sources
+
+
+def test_study_amounts_are_those_of_the_config(tiny):
+    cells = read_table(tiny.results / "tables" / "concentrations.tsv")
+    synthetic = cells[cells["source"].isin(["random", "interpolation", "hybrid"])]
+    assert set(zip(synthetic["n_real"], synthetic["n_total"], strict=True)) == {(2, 8)}
+    assert set(synthetic["replicate"]) == {0, 1}
+    assert set(cells["subject"]) == {"04", "05", "06"}
+
+
+def test_second_run_has_nothing_to_do(tiny):
+    assert tiny.rules_to_run() == set()
+
+
+def test_a_fit_option_refits_but_does_not_retrain(tiny):
+    study = Study(tiny.root, tiny.folder)
+    changed = tiny.folder / "changed.yaml"
+    changed.write_text(yaml.safe_dump(CONFIG | {"quantify": {"baseline_order": 3}}))
+    # The later --configfile wins.
+    rules = study.rules_to_run("--configfile", str(changed), "--rerun-triggers", "params", "--")
+    assert rules >= {"quantify", "evaluate", "write_report"}
+    assert not rules & {"phantom_siemens", "convert", "preprocess", "assemble", "train", "synthesise", "augment"}
+
+
+def test_a_training_option_does_not_convert_again(tiny, tmp_path):
+    study = tiny.copy_to(tmp_path / "copy")
+    study.write(CONFIG | {"train": {"epochs": 3}}, sheet_rows())
+    rules = study.rules_to_run("--rerun-triggers", "params")
+    assert rules >= {"train", "synthesise", "augment", "quantify", "write_report"}
+    assert not rules & {"phantom_siemens", "convert", "preprocess", "assemble"}
+
+
+def test_one_bad_file_stops_nobody_but_is_told(tiny, tmp_path):
+    study = tiny.copy_to(tmp_path / "copy")
+    victim = study.results / "sourcedata" / "philips" / "sub-06_act.SDAT"
+    victim.write_bytes(victim.read_bytes()[:1000])
+    done = study.snakemake("--rerun-triggers", "mtime")
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "sub-06_act.SDAT" in text
+    failures = read_table(study.results / "tables" / "failures.tsv")
+    assert failures["unit"].tolist() == ["sub-06_acq-megapress"]
+    assert failures["stage"].tolist() == ["convert"]
+    assert set(read_table(study.results / "tables" / "concentrations.tsv")["subject"]) == {"04", "05"}
+    assert "sub-06" in (study.results / "report.html").read_text()
+    assert not (study.results / "complete.json").exists()
+
+
+def test_a_misspelt_key_is_refused(tmp_path, root):
+    study = Study(root, tmp_path)
+    study.write(CONFIG | {"agument": {}}, sheet_rows())
+    done = study.snakemake("--dry-run")
+    assert done.returncode != 0
+    assert "agument" in done.stdout + done.stderr
+
+
+def test_a_bad_row_of_the_sheet_is_named_before_anything_runs(tmp_path, root):
+    study = Study(root, tmp_path)
+    rows = sheet_rows()
+    rows[2]["vendor"] = "simens"
+    study.write(CONFIG, rows)
+    done = study.snakemake("--dry-run")
+    assert done.returncode != 0
+    assert "samples.tsv row 4, column vendor" in done.stdout + done.stderr
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["siemens-mega-press", "philips-press", "formats"])
+def test_example_studies_are_planned(root, shared_data, name):
+    call = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "2", "converted"]
+    call += ["--configfile", f"config/examples/{name}.yaml"]
+    done = subprocess.run(call, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_every_rule_runs_in_its_own_environment(root, tmp_path):
+    study = Study(root, tmp_path)
+    study.write(CONFIG, sheet_rows())
+    stand_in = root / "tests" / "conda_stand_in" / "bin"
+    done = study.snakemake("--software-deployment-method", "conda", path=str(stand_in))
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert (study.results / "report.html").exists()
+    environments = [p for p in (tmp_path / ".snakemake" / "conda").iterdir() if p.is_dir()]
+    assert len(environments) >= 9
+    shutil.rmtree(tmp_path / ".snakemake")
+
+
+def test_snakemake_report_holds_page_and_figures(tiny, tmp_path):
+    done = tiny.snakemake("--report", str(tmp_path / "report.zip"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    listing = subprocess.run(
+        [sys.executable, "-m", "zipfile", "-l", tmp_path / "report.zip"], capture_output=True, text=True
+    ).stdout
+    assert "bias" in listing or "data/raw" in listing
