@@ -29,7 +29,7 @@ def make_study(folder, subjects, *, transients=6, sessions=(None,), rasters=None
             n, dwell, frequency = (rasters or {}).get(subject, (POINTS, DWELL, FREQUENCY))
             unit = f"sub-{subject}" + (f"_ses-{session}" if session else "") + "_acq-mega"
             where = f"sub-{subject}" + (f"/ses-{session}" if session else "")
-            base = [lorentzian_fid(2.008, 10 + i, 20, n, dwell, frequency)] + [0 * np.ones(n)]
+            base = [lorentzian_fid(2.008, 10 + i, 20, n, dwell, frequency), np.zeros(n)]
             both = lorentzian_fid(3.027, 6, 20, n, dwell, frequency)
             values = np.stack([np.broadcast_to(b + both, (transients, n)) for b in base])
             values = values + 0.1 * (rng.standard_normal((2, transients, n, 2)) @ [1, 1j])

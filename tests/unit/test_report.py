@@ -150,6 +150,7 @@ class FakeResults:
         bias = series.assign(bias_percent=np.linspace(-7.25, 4, n), bias_ci_low=-9.0, bias_ci_high=6.0, loa_low=-20.0)
         bias = bias.assign(loa_high=18.0, slope=0.5, sd_ratio=0.6, ccc=0.5, icc_a1=0.5, cv_percent=4.0, tost_p=0.2, n=3)
         bias.loc[0, "tost_p"] = 0.01
+        bias["error_to_crlb"] = bias["source"].map({"real": 1.04}).fillna(3.456)
         bias["rmse_percent"] = 30 / np.sqrt(bias["n_total"])
         dictionary = {"TableDescription": "Bias", "slope": {"Description": "Slope on the reference"}}
         write_table(self.root / "tables" / "bias.tsv", bias)
@@ -280,8 +281,9 @@ def test_summary_has_the_tables_numbers(edited):
     assert "N eff 4.13 (3.3 to 4.95), slope 0.95" in text
     assert "N eff 9.5 (7.6 to 11.4), slope 0.95" in text
     assert "not better than the population mean control" in text
-    assert "For none of the 2 metabolites" in text
+    assert "For none of the 2 metabolite ratios" in text
     assert "the largest bias is" in text and "for 0 of" in text
+    assert "3.5 for synthetic fillings, 1 for real transients" in text
 
 
 def test_summary_follows_the_tables(tmp_path):
@@ -296,7 +298,7 @@ def test_summary_follows_the_tables(tmp_path):
 
     fake.edit("effective_transients", better)
     text = Structure(fake.page()).text
-    assert "For 1 of 2 metabolites (GABA+/tCr (DIFF))" in text
+    assert "For 1 of 2 metabolite ratios (GABA+/tCr (DIFF))" in text
     assert "hybrid (sampled): N eff 23.4 (17.1 to 31.2), slope 0.95" in text
     assert "with a slope of 0.31, below 0.8: differences between subjects are lost" in text
 
@@ -403,6 +405,15 @@ def test_unknown_slope_is_not_worth_it():
     assert verdict["kind"] == "open" and "without a slope" in verdict["text"]
 
 
+def test_a_filling_that_is_not_ruled_out_is_named_even_if_another_has_more():
+    found = [Worth("real", None, 2, 1.5, 3, 1.0, 2), Worth("shrinkage", None, 3, 2, 4, 0.3, 2)]
+    found += [Worth("random", "mean", 30, 20, 40, 0.05, 2), Worth("interpolation", "mean", 4, 2.5, 6, 0.9, 2)]
+    verdict = report_words.verdict(found, 2)
+    assert verdict["kind"] == "open" and "the nearest, interpolation (mean)" in verdict["text"]
+    assert "not shown to be better than the 2 real transients alone or the linear shrinkage control" in verdict["text"]
+    assert report_words.verdict(found[:3], 2)["kind"] == "no"
+
+
 def test_all_real_is_not_taken_for_the_few_real():
     found = [Worth("real", None, 40, 30, 50, 1.0, 40), Worth("real", None, 2, 1, 3, 1.0, 2)]
     found += [Worth("random", "mean", 9, 8, 10, 1.0, 2), Worth("shrinkage", None, 3, 2, 4, 1.0, 2)]
@@ -441,7 +452,7 @@ def test_forest_plot_has_the_tables_interval_and_margin():
     point = next(t for t in spec["traces"] if t["mode"] == "markers")
     assert point["x"] == [3.0]
     assert point["error_x"]["array"] == [5.0] and point["error_x"]["arrayminus"] == [4.0]
-    assert any(t.get("x") == [-20.0, 26.0] for t in spec["traces"])
+    assert any(t.get("x") == [-20.0, 26.0, None] for t in spec["traces"])
     assert [(s["x0"], s["x1"]) for s in spec["layout"]["shapes"] if s["type"] == "rect"] == [(-7.5, 7.5)]
 
 

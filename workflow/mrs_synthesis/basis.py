@@ -17,7 +17,7 @@ import numpy as np
 
 from mrs_synthesis import spectra
 from mrs_synthesis.files import sha256, write_json, write_text
-from mrs_synthesis.metabolites import NOT_METABOLITES, canonical, macromolecules
+from mrs_synthesis.metabolites import NOT_METABOLITES, add_macromolecules, canonical
 from mrs_synthesis.stage import InputError, run
 
 CONDITIONS = ("OFF", "ON", "DIFF", "UNEDITED")
@@ -284,12 +284,7 @@ def orient(basis: Basis, condition: str | None = None) -> tuple[Basis, dict]:
     """Return the basis in the project's convention, and what was found and done.
 
     Tries the FIDs as they are and their conjugates; an offset of up to 0.1 ppm common to all known singlets (another
-    water position, 4.68 ppm in some simulations) is removed.
-
-    Raises
-    ------
-    InputError
-        If neither way gives the known singlets their positions: see `check_peaks`.
+    water position, 4.68 ppm in some simulations) is removed. Raises InputError as `check_peaks` does.
     """
     expected = _expected(basis, condition)
     for conjugated in (False, True):
@@ -311,10 +306,7 @@ def orient(basis: Basis, condition: str | None = None) -> tuple[Basis, dict]:
 def at_frequency(basis: Basis, frequency_mhz: float) -> Basis:
     """Return the basis for another spectrometer frequency, chemical shifts in ppm kept (J couplings scale along).
 
-    Raises
-    ------
-    InputError
-        If the frequencies differ by more than 5 %: the spin systems' pattern would be wrong.
+    Raises InputError if the frequencies differ by more than 5 %: the spin systems' pattern would be wrong.
     """
     ratio = basis.frequency_mhz / frequency_mhz
     if not 1 / 1.05 <= ratio <= 1.05:
@@ -332,15 +324,6 @@ def difference(on: Basis, off: Basis) -> Basis:
     if not names:
         raise InputError(f"ON has {', '.join(on.names)}, OFF has {', '.join(off.names)}: none in common")
     return replace(on.select(names), fids=on.select(names).fids - off.select(names).fids)
-
-
-def add_macromolecules(basis: Basis, condition: str) -> Basis:
-    """Append the parametrised macromolecules of `metabolites.macromolecules` that the basis lacks."""
-    names, fids = macromolecules(basis, condition)
-    new = [i for i, name in enumerate(names) if name not in basis.names]
-    if not new:
-        return basis
-    return replace(basis, names=basis.names + [names[i] for i in new], fids=np.vstack([basis.fids, fids[new]]))
 
 
 def _match_difference(bases: dict[str, Basis], checks: dict[str, dict]) -> None:

@@ -85,17 +85,31 @@ def _lanczos(fid: np.ndarray, n_columns: int, n_steps: int) -> tuple[np.ndarray,
         left = fft.ifft(transformed * fft.fft(vector[:, ::-1], n))[:, n_columns - 1 :]
         vector = fft.ifft(mirrored * fft.fft(left[:, ::-1], n))[:, n - n_columns :]
         known = basis[:, : step + 1]
-        overlap = np.conj(known) @ vector[:, :, None]
-        diagonal[:, step] = overlap[:, -1, 0].real
-        vector = vector - (np.swapaxes(overlap, 1, 2) @ known)[:, 0]
+        before = np.linalg.norm(vector, axis=-1)
+        vector, overlap = _orthogonalised(vector, known)
+        diagonal[:, step] = overlap[:, -1].real
         length = np.linalg.norm(vector, axis=-1)
-        beside[:, step] = length
-        vector = vector / np.maximum(length, 1e-300)[:, None]
+        if np.any(length < 0.1 * before):  # what cancelled that far has lost digits
+            vector, _ = _orthogonalised(vector, known)
+            length = np.linalg.norm(vector, axis=-1)
+        spent = length < 1e-13 * diagonal[:, 0]  # a signal without noise has fewer components than there are steps
+        if np.any(spent):
+            fresh = np.broadcast_to(np.exp(0.7j * (step + 1) * np.arange(n_columns) ** 2), vector.shape)
+            fresh, _ = _orthogonalised(_orthogonalised(fresh, known)[0], known)
+            vector = np.where(spent[:, None], fresh, vector)
+        beside[:, step] = np.where(spent, 0.0, length)
+        vector = vector / np.linalg.norm(vector, axis=-1, keepdims=True)
     projected = np.zeros((batch, n_steps, n_steps))
     index = np.arange(n_steps)
     projected[:, index, index] = diagonal
     projected[:, index[1:], index[:-1]] = beside[:, :-1]  # eigh reads the lower triangle
     return basis, projected
+
+
+def _orthogonalised(vector: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return vectors (batch, columns) without what lies along `known` (batch, steps, columns), and the overlaps."""
+    overlap = (np.conj(known) @ vector[:, :, None])[:, :, 0]
+    return vector - (overlap[:, None, :] @ known)[:, 0], overlap
 
 
 def _amplitudes(fid: np.ndarray, poles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

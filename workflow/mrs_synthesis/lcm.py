@@ -1,12 +1,13 @@
 """Linear-combination fits of many spectra at once: bounded Levenberg-Marquardt on FSL-MRS's model, in torch.
 
 All spectra of a call share basis and raster (`mrs_synthesis.lcm_model`); each has its own damping and convergence. The
-solver's parameters are c, gamma, v = sigma^2, eps, phi0, phi1, b: with v instead of sigma the derivative does not vanish
-at the bound, where a fit could otherwise stay for ever. Everything is in double precision.
+solver's parameters are c, gamma, v = sigma^2, eps, phi0, phi1, b: with v instead of sigma the derivative does not
+vanish at the bound, where a fit could otherwise stay for ever. Everything is in double precision.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +81,7 @@ class _Problem:
         self.start_shift = START_SHIFT_PPM * 2 * np.pi * model.frequency_mhz
         n, g, k = self.n, self.n_groups, self.shapes.shape[1]
         edges = np.cumsum([0, n, g, g, g, 1, 1, 2 * k])
-        self.slices = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        self.slices = [slice(a, b) for a, b in itertools.pairwise(edges)]
         self.n_parameters = int(edges[-1])
         self.lower = torch.full((self.n_parameters,), -torch.inf, dtype=torch.float64, device=device)
         self.lower[: n + 2 * g] = 0.0
@@ -215,7 +216,8 @@ def _start(problem: _Problem, y: torch.Tensor) -> torch.Tensor:
 def _second_start(problem: _Problem, x: torch.Tensor) -> torch.Tensor | None:
     """Return the start point with the smaller groups (macromolecules) broad and Gaussian; None if there is one group.
 
-    A broad resonance fits nearly as well with a Lorentzian as with a Gaussian: the few local minima met are of that kind.
+    A broad resonance fits nearly as well with a Lorentzian as with a Gaussian: the few local minima met were of that
+    kind.
     """
     if problem.n_groups == 1:
         return None

@@ -4,10 +4,10 @@ The model (Clarke et al., Magn Reson Med 2021, FSL-MRS 2.4), over the frequencie
 
     S(nu) = exp(-i (phi0 + phi1 nu)) sum_l c_l FT{ m_l(t) exp(-(i eps_g + gamma_g + t sigma_g^2) t) } + B(nu) b
 
-with concentrations c, and a Lorentzian width gamma (1/s), a Gaussian width sigma (1/s) and a shift eps (rad/s, positive
-moves peaks down in ppm) for each group g of basis spectra; c, gamma, sigma are not negative. As in FSL-MRS the time axis
-starts at one dwell, the frequency axis is evenly spaced including both ends of the bandwidth, the FT is orthonormal with
-the first point halved, the FID is scaled to norm 100, and so is the mean of the basis.
+with concentrations c, and a Lorentzian width gamma (1/s), a Gaussian width sigma (1/s) and a shift eps (rad/s,
+positive moves peaks down in ppm) for each group g of basis spectra; c, gamma, sigma are not negative. As in FSL-MRS
+the time axis starts at one dwell, the frequency axis is evenly spaced including both ends of the bandwidth, the FT is
+orthonormal with the first point halved, the FID is scaled to norm 100, and so is the mean of the basis.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,16 +24,9 @@ SUMS = {
 DIFF_SUMS = {"GABA+": ("GABA", "MM3co")}
 CO_EDITED = "MM3co"
 
-# (ppm, relative area) of each macromolecule at short echo time, from FSL-MRS's documented defaults
-BROAD = {
-    "MM09": ((0.9, 3.0),),
-    "MM12": ((1.2, 2.0),),
-    "MM14": ((1.4, 2.0),),
-    "MM17": ((1.7, 2.0),),
-    "MM20": ((2.08, 1.33), (2.25, 0.33), (1.95, 0.33), (3.0, 0.4)),
-}
-BROAD_GAMMA, BROAD_SIGMA = 10.0, 20.0  # 1/s: exp(-t (gamma + t sigma^2 / 2)), the documented widths
-CO_EDITED_FWHM_HZ = 14.0  # Gaussian at 3 T, Zollner et al., NMR Biomed 2022
+# Signals that usual simulations offer but that a healthy brain does not show
+UNUSUAL = ("Cit", "EtOH", "bHB", "bHG", "Phenyl", "Tyros", "Ser", "Glyc", "Ace", "Acn", "Suc", "Thr", "Val")
+WEAK = 0.02  # of the strongest basis spectrum's energy norm: what editing leaves of uncoupled metabolites is no signal
 
 
 def canonical(name: str) -> str:
@@ -53,10 +47,10 @@ def sums(names: Sequence[str], condition: str) -> dict[str, list[str]]:
     """
     table = SUMS | (DIFF_SUMS if condition == "DIFF" else {})
     found = {name: [member for member in members if member in names] for name, members in table.items()}
-    return {name: members for name, members in found.items() if members and members[0] in names or len(members) > 1}
+    return {name: members for name, members in found.items() if table[name][0] in members or len(members) > 1}
 
 
-def groups(names: Sequence[str], condition: str) -> list[int]:
+def groups(names: Sequence[str]) -> list[int]:
     """Return the line-shape group of each basis spectrum.
 
     Metabolites share group 0. Each macromolecule has its own group, since its width is its own; but MM3co joins the
@@ -78,28 +72,48 @@ def area(basis: Basis, name: str, low_ppm: float, high_ppm: float) -> float:
     return float(spectrum.real[inside].sum() / ppm.size)
 
 
-def macromolecules(basis: Basis, condition: str) -> tuple[list[str], np.ndarray]:
-    """Return names and FIDs (n, n_points) of parametrised macromolecules on the raster and scale of `basis`.
+def add_macromolecules(basis: Basis, condition: str) -> Basis:
+    """Append parametrised macromolecules that the basis lacks, on its raster and scale.
 
-    OFF, ON, UNEDITED: broad resonances MM09 to MM20 at FSL-MRS's positions and documented widths; areas are in
-    protons, with one proton from the methyl singlet of Cr (or NAA). DIFF: MM3co, a Gaussian of 14 Hz at 3 T at
-    3.0 ppm whose 3.0 ppm integral equals that of one unit of GABA, and MM09, which is co-edited with it.
+    OFF, ON, UNEDITED: broad resonances MM09 to MM20 with LCModel's default positions, widths and areas in protons (as
+    the simulated sets have them), one proton being a third of the methyl singlet of Cr (or NAA). DIFF: MM3co, a
+    Gaussian of 14 Hz at 3 T at 3.0 ppm whose 3.0 ppm integral equals that of one unit of GABA, and MM09, which is
+    co-edited with it, with 1.5 times its area (Zollner et al., NMR Biomed 2022).
     """
-    t = spectra.time_axis(basis.fids.shape[1], basis.dwell_s)
+    from mrs_synthesis.basis_simulate import CO_EDITED_PPM, CO_EDITED_WIDTH_PPM, MACROMOLECULES, gaussian_fid
 
-    def resonance(ppm: float) -> np.ndarray:
-        return np.exp(2j * np.pi * (ppm - spectra.WATER_PPM) * basis.frequency_mhz * t)
-
-    if condition == "DIFF":
-        width = CO_EDITED_FWHM_HZ * basis.frequency_mhz / 127.73
-        decay = np.exp(-((np.pi * width * t) ** 2) / (4 * np.log(2)))
-        gaba = area(basis, "GABA", 2.8, 3.2) if "GABA" in basis.names else 2 * proton(basis, condition)
-        pattern = {"MM09": (0.915, 1.5 * gaba), CO_EDITED: (3.0, gaba)}
-        return list(pattern), np.array([a * decay * resonance(ppm) for ppm, a in pattern.values()])
-    decay = np.exp(-t * (BROAD_GAMMA + t * BROAD_SIGMA**2 / 2))
+    raster = (basis.fids.shape[1], basis.dwell_s, basis.frequency_mhz)
     unit = proton(basis, condition)
-    fids = [unit * decay * sum(a * resonance(ppm) for ppm, a in peaks) for peaks in BROAD.values()]
-    return list(BROAD), np.array(fids)
+    if condition == "DIFF":
+        gaba = area(basis, "GABA", 2.8, 3.2) if "GABA" in basis.names else 2 * unit
+        fids = {
+            "MM09": 1.5 * gaba * gaussian_fid(MACROMOLECULES["MM09"][0][0], CO_EDITED_WIDTH_PPM, *raster),
+            CO_EDITED: gaba * gaussian_fid(CO_EDITED_PPM, CO_EDITED_WIDTH_PPM, *raster),
+        }
+    else:
+        fids = {
+            name: unit * sum(protons * gaussian_fid(ppm, width, *raster) for ppm, width, protons in peaks)
+            for name, peaks in MACROMOLECULES.items()
+        }
+    new = [name for name in fids if name not in basis.names]
+    return replace(basis, names=basis.names + new, fids=np.vstack([basis.fids, *(fids[name][None] for name in new)]))
+
+
+def fitted(basis: Basis, condition: str, ignored: Sequence[str], ppm_range: tuple[float, float]) -> Basis:
+    """Return the part of a basis that is fitted.
+
+    Left out: `ignored`, and in DIFF whatever has less than 2 % of the strongest one's norm in the fit range: singlets
+    cancel, and their remainder would be fitted with huge and meaningless amplitudes.
+    """
+    kept = [name for name in basis.names if name not in ignored]
+    if condition == "DIFF":
+        n_points = basis.fids.shape[1]
+        ppm = spectra.ppm_axis(n_points, basis.dwell_s, basis.frequency_mhz)
+        decay = np.exp(-15 * spectra.time_axis(n_points, basis.dwell_s))  # a usual line width
+        inside = (ppm > ppm_range[0]) & (ppm < ppm_range[1])
+        norms = np.linalg.norm(spectra.to_spectrum(basis.select(kept).fids * decay)[:, inside], axis=1)
+        kept = [name for name, norm in zip(kept, norms, strict=True) if norm > WEAK * norms.max()]
+    return basis.select(kept)
 
 
 def proton(basis: Basis, condition: str) -> float:

@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         "--reject-sd",
         type=float,
         default=3.5,
-        help="reject transients farther than this many SDs (batched: robust, from the median absolute deviation) from the "
-        "median spectrum; 0 rejects none. default: 3.5 (Iglewicz and Hoaglin 1993)",
+        help="reject transients farther than this many SDs (batched: robust, by the median absolute deviation) from "
+        "the median spectrum; 0 rejects none. default: 3.5 (Iglewicz and Hoaglin 1993)",
     )
     parser.add_argument(
         "--remove-water",

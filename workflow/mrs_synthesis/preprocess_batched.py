@@ -184,6 +184,7 @@ class Frame:
         self.phase = np.zeros(fids.shape[:2])
 
     def move(self, condition: int | slice, shift_hz: np.ndarray | float, phase_rad: np.ndarray | float) -> None:
+        """Shift up and turn one condition (or all), by one value or one per transient."""
         self.shift[condition] += shift_hz
         self.phase[condition] += phase_rad
         turn = spectra.shift_and_phase(
@@ -196,6 +197,7 @@ class Frame:
         self.water[condition] = self.water[condition] * turn
 
     def remove(self, water: np.ndarray) -> None:
+        """Take water, of the FIDs' shape and in their present frame, from them."""
         self.fids = self.fids - water
         self.water = self.water + water
 
@@ -252,15 +254,14 @@ def _phased_water(water: np.ndarray, dwell_s: float, ecc: bool) -> np.ndarray:
     return water * np.exp(-1j * np.angle(water[0]))
 
 
-def apodised(fids: np.ndarray, dwell_s: float, hz: float = 3.0) -> np.ndarray:
+def _apodised(fids: np.ndarray, dwell_s: float, hz: float = 3.0) -> np.ndarray:
     return fids * np.exp(-np.pi * hz * spectra.time_axis(fids.shape[-1], dwell_s))
 
 
 def _superpose_conditions(place: Frame, frequency_mhz: float) -> None:
     """Bring edit-ON to within a few Hz of edit-OFF, wherever both are."""
     off, on = alignment.sharpened(place.fids.mean(axis=1), place.dwell_s)
-    weights = alignment.window(off.size, place.dwell_s, frequency_mhz, TCR_TCHO_PPM)
-    target = spectra.to_fid(spectra.to_spectrum(off) * weights)
+    target = alignment.confine(off, place.dwell_s, frequency_mhz, TCR_TCHO_PPM)
     place.move(1, *alignment.register(on[None], target, place.dwell_s))
 
 
@@ -332,7 +333,7 @@ def check_editing(averages: np.ndarray, scan: Scan) -> dict:
         If NAA does not go down in the difference.
     """
     ppm = scan.ppm
-    spectrum = np.real(spectra.to_spectrum(apodised(averages, scan.dwell_s)))
+    spectrum = np.real(spectra.to_spectrum(_apodised(averages, scan.dwell_s)))
     difference = spectrum[1] - spectrum[0]
     ratio = float(-_naa_height(-difference, ppm) / _naa_height(np.abs(spectrum[0]), ppm))
     if ratio > -0.3 or _naa_height(difference, ppm) > _naa_height(-difference, ppm):

@@ -1,8 +1,8 @@
 """Engine `fsl-mrs` of preprocessing: FSL-MRS's functions, in one process per subject.
 
 The steps, their order and their settings are those of its commands `fsl_mrs_preproc` and `fsl_mrs_preproc_edit`, save
-that transients are kept, that shift and phase come from one average, and that edit-ON is aligned to edit-OFF by averages.
-FSL-MRS estimates; what it found is applied here by multiplication, to the water removed as well.
+that transients are kept, that shift and phase come from one average, and that the average of edit-ON is aligned to that
+of edit-OFF. FSL-MRS estimates; what it found is applied here by multiplication, to the water removed as well.
 """
 
 from __future__ import annotations

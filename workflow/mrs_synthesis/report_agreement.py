@@ -33,7 +33,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOG_TICKS = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]
-HOVERED = {"slope": "slope", "sd_ratio": "SD ratio", "ccc": "CCC", "tost_p": "TOST p", "n": "n"}
+HOVERED = {
+    "bias_percent": "bias / %",
+    "slope": "slope",
+    "sd_ratio": "SD ratio",
+    "ccc": "CCC",
+    "tost_p": "TOST p",
+    "n": "n",
+}
 MARGIN_FILL = "rgba(86, 180, 233, 0.18)"
 
 
@@ -86,8 +93,8 @@ def bias_figure(
             rows.sort(key=lambda row: str(row[by]) if by else cell_rank(row), reverse=True)
             labels = [plain(str(row[by])) if by else cell_name(row) for row in rows]
             most = max(most, len(rows))
-            for row, label in zip(rows, labels, strict=True):
-                traces += [trace | {"when": when} for trace in _forest_row(row, label)]
+            groups = [(rows, labels)] if by else [([row], [label]) for row, label in zip(rows, labels, strict=True)]
+            traces += [trace | {"when": when} for group in groups for trace in _forest_rows(*group)]
             notes = [_side_note(label, short(row.get("slope"), 2)) for row, label in zip(rows, labels, strict=True)]
             axis = {"categoryorder": "array", "categoryarray": labels, "range": [-0.6, len(labels) - 0.4]}
             layout = {"annotations": [_side_note(None, "<b>slope</b>"), *notes], "yaxis": axis}
@@ -116,30 +123,28 @@ def bias_figure(
     }
 
 
-def _forest_row(row: dict[str, Any], label: str) -> list[dict[str, Any]]:
-    """Return the limits of agreement (if known) and the bias with its interval, as two traces."""
-    colour = COLOURS.get(row["source"], GREY)
-    traces = []
-    if not missing(row.get("loa_low")) and not missing(row.get("loa_high")):
-        limits = [number(row["loa_low"]), number(row["loa_high"])]
-        line = {"color": colour, "width": 1}
-        traces.append({"x": limits, "y": [label] * 2, "mode": "lines", "line": line, "hoverinfo": "skip"})
-    hover = f"bias {short(row.get('bias_percent'))} %"
-    for column, text in HOVERED.items():
-        hover += f"<br>{text} {short(row.get(column))}"
-    bars = error_bars([row], "bias_percent", "bias_ci_low", "bias_ci_high") | {"color": colour}
-    return [
-        *traces,
-        {
-            "x": [number(row.get("bias_percent"))],
-            "y": [label],
-            "mode": "markers",
-            "marker": marker(row["source"], row.get("decoder")),
-            "error_x": bars,
-            "text": [hover],
-            "hovertemplate": "%{y}<br>%{text}<extra></extra>",
-        },
-    ]
+def _forest_rows(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the limits of agreement (where known) and the biases with their intervals of one source, as two traces."""
+    source, decoder = rows[0]["source"], rows[0].get("decoder")
+    colour = COLOURS.get(source, GREY)
+    x, y, hovers = [], [], []
+    for row, label in zip(rows, labels, strict=True):
+        if not missing(row.get("loa_low")) and not missing(row.get("loa_high")):
+            x += [number(row["loa_low"]), number(row["loa_high"]), None]
+            y += [label, label, None]
+        hovers.append("<br>".join(f"{text} {short(row.get(column))}" for column, text in HOVERED.items()))
+    line = {"color": colour, "width": 1}
+    limits = [{"x": x, "y": y, "mode": "lines", "line": line, "hoverinfo": "skip"}] if x else []
+    points = {
+        "x": [number(row.get("bias_percent")) for row in rows],
+        "y": list(labels),
+        "mode": "markers",
+        "marker": marker(source, decoder),
+        "error_x": error_bars(rows, "bias_percent", "bias_ci_low", "bias_ci_high") | {"color": colour},
+        "text": hovers,
+        "hovertemplate": "%{y}<br>%{text}<extra></extra>",
+    }
+    return [*limits, points]
 
 
 def synthetic_first(series: dict[str, tuple]) -> list[str]:

@@ -321,6 +321,8 @@ def software(study: Study) -> dict[str, str]:
     for part, content in (*((f"basis {name}", basis) for name, basis in study.basis.items()), ("model", study.model)):
         for key in ("versions", "software", "GeneratedBy"):
             found.update(_versions(content.get(key), part))
+    if torch := study.model.get("training", {}).get("torch"):
+        found["torch (training)"] = str(torch)
     for unit in study.shown_units(1):
         for suffix in ("desc-preproc_svs.nii.gz", "desc-cells_svs.nii.gz"):
             sidecar = _read_json(sidecar_path(study.path(unit, suffix)))

@@ -27,6 +27,7 @@ from mrs_synthesis.report_style import (
     conditions_in,
     control,
     missing,
+    plain,
     series_name,
     series_rank,
     toggles,
@@ -221,6 +222,7 @@ def losses_figure(losses: pd.DataFrame | None) -> Figure | None:
 
 
 PANELS = (
+    ("reconstruction", "reconstruction"),
     ("kl", "KL divergence"),
     ("rate", "learning rate"),
     ("lr", "learning rate"),
@@ -270,7 +272,7 @@ def qc_figure(tables: dict[str, pd.DataFrame]) -> Figure | None:
                         "showlegend": i == 0,
                     }
                     if not kept and "reason" in part:
-                        trace["text"] = part["reason"].fillna("no reason given").tolist()
+                        trace["text"] = [plain(str(reason)) for reason in part["reason"].fillna("no reason given")]
                     traces.append(trace)
     height = 1 / len(panels)
     axes = {

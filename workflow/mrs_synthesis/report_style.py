@@ -116,7 +116,7 @@ def number(value: Any) -> float | None:
 
 
 def error_bars(rows: Sequence[dict], value: str, low: str, high: str) -> dict[str, Any]:
-    """Return plotly\'s error bars from columns of a value and its interval\'s ends; zero where unknown."""
+    """Return plotly's error bars from columns of a value and its interval's ends; zero where unknown."""
     plus, minus = [], []
     for row in rows:
         known = not any(missing(row.get(name)) for name in (value, low, high))

@@ -122,11 +122,14 @@ def verdict(found: Sequence[Worth], n_real: float) -> dict[str, Any]:
         against = {"real": compare(series, alone)} | {c.source: compare(series, c) for c in controls}
         keeps_slope = not missing(series.slope) and series.slope >= SLOPE_LIMIT
         worth_it = keeps_slope and all(result == BETTER for result in against.values()) and bool(controls)
-        rows.append({"worth": series, "against": against, "keeps_slope": keeps_slope, "worth_it": worth_it})
+        ruled_out = NOT_BETTER in against.values() or (not missing(series.slope) and not keeps_slope)
+        judged = {"keeps_slope": keeps_slope, "worth_it": worth_it, "ruled_out": ruled_out}
+        rows.append({"worth": series, "against": against} | judged)
     if not rows:
         return {"kind": "open", "text": "no synthetic filling was evaluated.", "rows": []}
     good = [row["worth"] for row in rows if row["worth_it"]]
-    best = max(rows, key=lambda row: -1.0 if missing(row["worth"].value) else row["worth"].value)
+    undecided = [row for row in rows if not row["ruled_out"]]
+    best = max(undecided or rows, key=lambda row: -1.0 if missing(row["worth"].value) else row["worth"].value)
     if good:
         text = (
             f"{_count(len(good), len(rows))} worth more than the {short(n_real)} real transients alone and than every "
@@ -147,13 +150,13 @@ def verdict(found: Sequence[Worth], n_real: float) -> dict[str, Any]:
         reasons.append("without a slope (it needs three subjects), so that lost differences would not show")
     elif not best["keeps_slope"]:
         reasons.append(f"with a slope of {short(slope, 2)}, below {SLOPE_LIMIT}: differences between subjects are lost")
-    lost = NOT_BETTER in against.values() or (not missing(slope) and not best["keeps_slope"])
     others = [w for w in (alone, *controls) if w is not None]
-    text = f"even the filling of largest N_eff, {best['worth'].name} ({best['worth'].text()}), is " + "; ".join(reasons)
+    first = "no filling is shown to be worth it; the nearest" if undecided else "even the filling of largest N_eff"
+    text = f"{first}, {best['worth'].name} ({best['worth'].text()}), is " + "; ".join(reasons)
     strongest = max(others, key=lambda w: -1.0 if missing(w.value) else w.value, default=None)
     if strongest is not None:
         text += f". For comparison, {_comparator(strongest.source, n_real)}: {strongest.text()}"
-    return {"kind": "no" if lost else "open", "text": text + ".", "rows": rows}
+    return {"kind": "open" if undecided else "no", "text": text + ".", "rows": rows}
 
 
 def _comparator(source: str, n_real: float) -> str:
@@ -177,13 +180,13 @@ def lead(verdicts: dict[str, dict[str, Any]]) -> str:
     good = [name for name, verdict in verdicts.items() if verdict["kind"] == "yes"]
     if not good:
         return (
-            f"For none of the {len(verdicts)} metabolites was any synthetic filling shown to be worth more than both "
-            "the real transients alone and every null control while keeping the differences between subjects."
+            f"For none of the {len(verdicts)} metabolite ratios was any synthetic filling shown to be worth more than "
+            "both the real transients alone and every null control while keeping the differences between subjects."
         )
     return (
-        f"For {len(good)} of {len(verdicts)} metabolites ({', '.join(good)}) at least one synthetic filling was worth "
-        "more than the real transients alone and than every null control, and kept the differences between subjects. "
-        + ("For the others none was." if len(good) < len(verdicts) else "")
+        f"For {len(good)} of {len(verdicts)} metabolite ratios ({', '.join(good)}) at least one synthetic filling was "
+        "worth more than the real transients alone and than every null control, and kept the differences between "
+        "subjects. " + ("For the others none was." if len(good) < len(verdicts) else "")
     ).strip()
 
 
@@ -197,7 +200,7 @@ def bias_sentences(table: pd.DataFrame | None, margin: float | None) -> list[str
         if not len(rows):
             continue
         known = rows.dropna(subset=["bias_percent"])
-        text = f"{kind.capitalize()}: {len(rows)} pair{'s' * (len(rows) != 1)} of metabolite and series"
+        text = f"{kind.capitalize()}: {len(rows)} pair{'s' * (len(rows) != 1)} of metabolite ratio and series"
         if len(known):
             worst = known.loc[known["bias_percent"].abs().idxmax()]
             text += (
@@ -211,7 +214,25 @@ def bias_sentences(table: pd.DataFrame | None, margin: float | None) -> list[str
                 f"not corrected for their number) for {shown} of {len(rows)}"
             )
         sentences.append(text + ".")
-    return sentences
+    return sentences + _crlb_sentence(table)
+
+
+def _crlb_sentence(table: pd.DataFrame) -> list[str]:
+    """Return how far errors exceed the fits' Cramer-Rao bounds, for fillings beside real transients."""
+    if "error_to_crlb" not in table:
+        return []
+    medians = {
+        name: table.loc[table["source"].isin(sources), "error_to_crlb"].median()
+        for name, sources in (("synthetic fillings", SYNTHETIC), ("real transients", ("real",)))
+    }
+    if missing(medians["synthetic fillings"]):
+        return []
+    parts = [f"{short(value, 2)} for {name}" for name, value in medians.items() if not missing(value)]
+    text = "RMS error over the fits' Cramer-Rao bound (median over metabolite ratios and series): "
+    return [
+        text + ", ".join(parts) + ". The bound takes transients for independent, which synthetic ones are not, "
+        "so that it is no precision for them."
+    ]
 
 
 def notices(study: Study) -> list[dict[str, str]]:
@@ -219,7 +240,7 @@ def notices(study: Study) -> list[dict[str, str]]:
     found = []
     if study.within_one_subject:
         text = "Training and test transients come from the same subjects (the data were split by transients)."
-        text += " Nothing here says how the method does on a new subject."
+        text += " Nothing here says how the method does on a new subject, and a control's population is these subjects."
         found.append({"kind": "warn", "title": "Within one subject.", "text": text})
     if study.is_phantom:
         text = "The data are simulated, with known truth. Results on a scanner's data may differ."

@@ -24,7 +24,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -201,7 +201,7 @@ def synthesise(
     decoders: Sequence[str],
     options: Options,
     count: str = "per_condition",
-) -> dict[str, Any]:
+) -> None:
     """Write one unit's reconstruction and, for every mode and decoder, its synthetic transients, with sidecars.
 
     Raises
@@ -267,7 +267,7 @@ def synthesise(
     write_scan(path, result)
     write_sidecar(path, result, [source], **facts, Decoder="mean", Mode="reconstruction", Scale=scale)
     if not modes:
-        return {"modes": []}
+        return
 
     n_real = cells.per_condition(options.n_real, count, len(scan.conditions))
     n_total = cells.per_condition(options.n_total, count, len(scan.conditions))
@@ -276,11 +276,14 @@ def synthesise(
     if n < 1:
         raise InputError(f"{unit}: --n-total {options.n_total} leaves nothing to add to --n-real {options.n_real}")
     scales = [subject_scale(values[0, list(real)], ppm) for real in plan.replicates]
-    # Fidelity to each replicate's information: its scale, codes and noise come from its own real transients.
+    # A replicate knows its own real transients only: its scale, codes and noise level come from them.
     real_codes = [
         encode(model, values[:, list(real)] / scale) for real, scale in zip(plan.replicates, scales, strict=True)
     ]
-    measured = spectra.noise_sd(scan.fids[:, :, 0], scan.dwell_s, scan.frequency_mhz)
+    try:
+        measured = spectra.noise_sd(scan.fids[:, :, 0], scan.dwell_s, scan.frequency_mhz)
+    except ValueError as error:
+        raise InputError(f"{scan_path}: {error}") from None
     noise = [np.sqrt(np.mean(measured[:, list(real)] ** 2, axis=1)) for real in plan.replicates]
     described = {
         "Count": count,
@@ -342,7 +345,6 @@ def synthesise(
             write_sidecar(
                 path, result, [source], **facts, **extra, Mode=mode, Decoder=decoder, Seed=options.seed, Plan=described
             )
-    return {"modes": list(modes)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -59,7 +59,11 @@ class TrainingSet:
             self.grid = json.loads(require(self.folder / "grid.json").read_text(encoding="utf-8"))
             self.index: pd.DataFrame = read_table(require(self.folder / "index.tsv"), INDEX_COLUMNS)
             self.spectra = np.load(require(self.folder / "spectra.npy"), mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
+            conditions = {name: i for i, name in enumerate(self.grid["conditions"])}
+            self.condition = self.index["condition"].map(conditions).to_numpy(np.int64)
+            if not np.array_equal(self.index["row"], np.arange(len(self.index))):
+                raise ValueError("index.tsv: rows are not 0, 1, 2, ...")
+        except (KeyError, ValueError) as error:
             raise InputError(f"{folder}: not a training set ({error}); assemble it again") from None
         expected = (len(self.index), len(self.grid["ppm"]))
         if self.spectra.shape != expected or self.spectra.dtype != np.complex64:
@@ -67,7 +71,6 @@ class TrainingSet:
                 f"{self.folder / 'spectra.npy'}: {self.spectra.dtype} {self.spectra.shape}, expected complex64 "
                 f"{expected} as in index.tsv and grid.json; assemble it again"
             )
-        self.condition = self.index["condition"].map(self.grid["conditions"].index).to_numpy(np.int64)
 
     def rows(self, split: str) -> np.ndarray:
         """Return the rows of a split, increasing."""

@@ -101,7 +101,7 @@ class SpectrumVAE(nn.Module):
     @property
     def sigma(self) -> float:
         """SD of the decoder's Gaussian, of the real and of the imaginary part, in units of normalised spectra."""
-        return float(torch.exp(self._floored(self.log_sigma)))
+        return float(torch.exp(self._floored(self.log_sigma.detach())))
 
     def _floored(self, log_sigma: torch.Tensor) -> torch.Tensor:
         # A parameter needs a gradient below the floor; a measured value must not be biased above it.

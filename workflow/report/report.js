@@ -5,7 +5,7 @@
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: "#1b1f24" },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "#ffffff",
-    margin: { l: 64, r: 18, t: 38, b: 62 },
+    margin: { l: 64, r: 18, t: 38, b: 56 },
     modebar: { bgcolor: "rgba(255,255,255,0)", color: "#a3abb4", activecolor: "#1b1f24" },
     hoverlabel: { font: { size: 12 } },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", xanchor: "left" },
@@ -13,7 +13,7 @@
   };
   const AXIS = {
     showline: true, linecolor: "#8a929c", linewidth: 1, ticks: "outside", tickcolor: "#8a929c", ticklen: 4,
-    gridcolor: "#eceef1", zeroline: false, automargin: true,
+    gridcolor: "#eceef1", zeroline: false, automargin: true, title: { standoff: 8, font: { size: 13 } },
   };
   const merge = (base, extra) => {
     const out = { ...base };
@@ -111,15 +111,14 @@
     figures.push(figure);
   }
   if (window.Plotly) {
-    const seen = new IntersectionObserver((entries) => {
-      for (const entry of entries) {
-        if (!entry.isIntersecting) continue;
-        seen.unobserve(entry.target);
-        const figure = figures.find((f) => f.plot === entry.target);
-        if (!figure.drawn) draw(figure);
-      }
-    }, { rootMargin: "800px" });
-    for (const figure of figures) seen.observe(figure.plot);
+    const waiting = [...figures]; // one after the other, so that the page stays responsive
+    const next = () => {
+      const figure = waiting.shift();
+      if (!figure) return;
+      if (!figure.drawn) draw(figure);
+      setTimeout(next, 0);
+    };
+    next();
     window.addEventListener("beforeprint", () => {
       for (const figure of figures) {
         if (!figure.drawn) draw(figure);

@@ -1,0 +1,280 @@
+"""Synthetic transients: the definition of the modes, the noise, what may be used, and the files."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mrs_synthesis import assemble, cells, spectra, synthesise, vae  # noqa: E402
+from mrs_synthesis.files import write_json, write_table  # noqa: E402
+from mrs_synthesis.scans import Scan, read_scan, write_scan  # noqa: E402
+from mrs_synthesis.stage import InputError, SkippedError  # noqa: E402
+
+FREQUENCY, DWELL, POINTS, TRANSIENTS = 127.74, 5e-4, 1024, 30
+SIGMA, NOISE = 0.03, 0.4
+UNIT = "sub-09_acq-mega"
+LATENT = 3
+
+
+def peak(ppm, amplitude):
+    t = np.arange(POINTS) * DWELL
+    return amplitude * np.exp((2j * np.pi * (ppm - 4.65) * FREQUENCY - 20) * t)
+
+
+def fids(rng):
+    clean = np.stack([peak(2.008, 12) + peak(3.027, 6), peak(3.027, 6)])
+    return clean[:, None] + rng.standard_normal((2, TRANSIENTS, POINTS, 2)) @ [NOISE, NOISE * 1j]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A model with random weights (no definition here depends on training), one test unit, one training unit."""
+    folder = tmp_path_factory.mktemp("synth")
+    ppm = assemble.window_ppm(spectra.ppm_axis(POINTS, DWELL, FREQUENCY), 0.0, 4.4)
+    torch.manual_seed(0)
+    model = vae.SpectrumVAE(len(ppm), 2, LATENT, (4, 4), 5).eval()
+    with torch.no_grad():
+        model.log_sigma.fill_(np.log(SIGMA))
+        model.code_mean.copy_(torch.tensor([[1.0, 0, 0], [0, 0, -1.0]]))
+        model.code_covariance.copy_(torch.diag(torch.tensor([0.25, 1.0, 4.0])).repeat(2, 1, 1))
+    grid = {"ppm": ppm.tolist(), "conditions": ["OFF", "ON"], "split_unit": "subject"}
+    config = {"architecture": vae.architecture(model, (4, 4), 5), "grid": grid}
+    vae.save_model(folder / "model", model, config)
+    rows = [(UNIT, k, "test", 800.0) for k in range(TRANSIENTS)] + [("sub-01_acq-mega", 0, "train", 800.0)]
+    (folder / "training").mkdir()
+    write_table(folder / "training" / "index.tsv", pd.DataFrame(rows, columns=["unit", "transient", "split", "scale"]))
+    header = {"EchoTime": 0.068, "RepetitionTime": 2.0, "PatientName": "nobody"}
+    scan = Scan(fids(np.random.default_rng(0))[:, :, None], FREQUENCY, DWELL, header, ("OFF", "ON"))
+    write_scan(folder / f"{UNIT}_desc-preproc_svs.nii.gz", scan)
+    return folder, model, ppm
+
+
+def arguments(folder, prefix, *more, unit=UNIT):
+    scan = prefix.parent / f"{UNIT}_desc-preproc_svs.nii.gz"
+    if not scan.exists():
+        scan.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / scan.name, scan)
+    fixed = ["--unit", unit, "--model", folder / "model", "--training", folder / "training", "--scan", scan]
+    numbers = ["--n-real", "2", "--n-total", "12", "--replicates", "3", "--seed", "5"]
+    return [*map(str, fixed), "--prefix", str(prefix), *numbers, *more]
+
+
+@pytest.fixture(scope="module")
+def outputs(study, tmp_path_factory):
+    folder, _, _ = study
+    prefix = tmp_path_factory.mktemp("out") / UNIT
+    synthesise.main(arguments(folder, prefix))
+    return prefix
+
+
+def sidecar(path):
+    return json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
+
+
+def draw(mode, n, real=None, prior="standard", hybrid_sd=0.5, mean=None, covariance=None):
+    return synthesise.draw_codes(
+        mode,
+        np.zeros((2, 2, LATENT)) if real is None else real,
+        n,
+        np.random.default_rng(1),
+        code_mean=np.zeros((2, LATENT)) if mean is None else mean,
+        code_covariance=np.stack([np.eye(LATENT)] * 2) if covariance is None else covariance,
+        prior=prior,
+        hybrid_sd=hybrid_sd,
+    )
+
+
+def test_random_codes_have_the_moments_of_the_prior():
+    standard = draw("random", 40_000)
+    np.testing.assert_allclose(standard.mean(1), 0, atol=0.02)
+    np.testing.assert_allclose(np.cov(standard[1].T), np.eye(LATENT), atol=0.03)
+    np.testing.assert_array_equal(standard[0], standard[1])  # a pair shares its draw
+    root = np.random.default_rng(3).standard_normal((2, LATENT, LATENT))
+    covariance, mean = root @ root.transpose(0, 2, 1), np.array([[1.0, 2, 3], [-1, 0, 1]])
+    fitted = draw("random", 40_000, prior="fitted", mean=mean, covariance=covariance)
+    for c in (0, 1):
+        np.testing.assert_allclose(fitted[c].mean(0), mean[c], atol=0.06)
+        np.testing.assert_allclose(np.cov(fitted[c].T), covariance[c], atol=0.05 * np.abs(covariance[c]).max())
+
+
+def test_interpolated_codes_lie_between_two_real_codes_of_their_condition():
+    real = np.random.default_rng(2).standard_normal((2, 2, LATENT))
+    codes = draw("interpolation", 500, real=real)
+    weights = []
+    for c in (0, 1):
+        direction = real[c, 1] - real[c, 0]
+        weight = (codes[c] - real[c, 0]) @ direction / (direction @ direction)
+        np.testing.assert_allclose(codes[c], real[c, 0] + weight[:, None] * direction, atol=1e-12)
+        weights.append(weight)
+    np.testing.assert_allclose(weights[0], weights[1])  # a pair shares i, j and l
+    assert 0 <= weights[0].min() < 0.02
+    assert 0.98 < weights[0].max() <= 1
+    assert np.mean(weights[0]) == pytest.approx(0.5, abs=0.04)
+    one = real[:, :1]
+    np.testing.assert_allclose(draw("interpolation", 4, real=one), np.repeat(one, 4, axis=1), atol=1e-12)
+
+
+def test_interpolation_pairs_two_different_transients():
+    real = np.stack([np.eye(5)] * 2)
+    codes = draw("interpolation", 300, real=real, mean=np.zeros((2, 5)), covariance=np.stack([np.eye(5)] * 2))
+    assert (np.count_nonzero(codes[0] > 1e-9, axis=1) == 2).all()
+    np.testing.assert_allclose(codes[0].sum(1), 1)
+
+
+def test_hybrid_adds_noise_in_units_of_the_training_codes():
+    covariance = np.stack([np.diag([0.25, 1.0, 4.0]), np.diag([1.0, 1.0, 9.0])])
+    codes = draw("hybrid", 20_000, real=np.ones((2, 2, LATENT)), covariance=covariance, hybrid_sd=0.5)
+    np.testing.assert_allclose(codes[0].std(0), [0.25, 0.5, 1.0], rtol=0.03)
+    np.testing.assert_allclose(codes[1].std(0), [0.5, 0.5, 1.5], rtol=0.03)
+
+
+def test_noise_has_one_level_inside_and_another_outside():
+    scan = Scan(np.zeros((1, 1, 1, POINTS), complex), FREQUENCY, DWELL)
+    noise = synthesise.noise_fids((2, 400), scan, (0.0, 4.4), 3.0, np.array([[0.5], [1.0]]), np.random.default_rng(0))
+    spectrum = np.fft.fftshift(np.fft.fft(noise), axes=-1)
+    inside = (scan.ppm >= 0) & (scan.ppm <= 4.4)
+    for part in (spectrum.real, spectrum.imag):
+        np.testing.assert_allclose(part[..., inside].std(axis=(1, 2)), 3.0, rtol=0.01)
+    outside = spectra.noise_sd(noise, DWELL, FREQUENCY).mean(axis=1)
+    np.testing.assert_allclose(outside, [0.5, 1.0], rtol=0.01)
+    # Independent from one transient to the next: the mean of 400 has a 20th of the noise.
+    assert spectra.noise_sd(noise.mean(axis=1), DWELL, FREQUENCY)[1] == pytest.approx(1 / 20, rel=0.1)
+
+
+def test_files_hold_replicates_by_blocks_and_their_plan(outputs):
+    expected = cells.plan(range(TRANSIENTS), 2, 12, 3, 5, UNIT)
+    for mode in synthesise.MODES:
+        for decoder in synthesise.DECODERS:
+            path = synthesise.output_path(outputs, mode, decoder)
+            assert path.name == f"{UNIT}_desc-synth{mode.capitalize()}{decoder.capitalize()}_svs.nii.gz"
+            scan = read_scan(path)
+            assert scan.fids.shape == (2, 3 * 10, 1, POINTS)
+            assert scan.conditions == ("OFF", "ON")
+            assert scan.header["EchoTime"] == 0.068
+            assert "PatientName" not in scan.header
+            assert "SYNTHETIC" in scan.header["ProcessingApplied"][-1]["Details"]
+            facts = sidecar(path)
+            assert "SYNTHETIC" in facts["SyntheticStatement"]
+            assert facts["Sources"] == [f"{UNIT}_desc-preproc_svs.nii.gz"]
+            plan = facts["Plan"]
+            assert [tuple(r["RealTransients"]) for r in plan["Replicates"]] == list(expected.replicates)
+            assert [r["DynRange"] for r in plan["Replicates"]] == [[0, 10], [10, 20], [20, 30]]
+            assert plan["Reference"] == list(expected.reference)
+
+
+def test_mean_has_nothing_outside_the_window_and_sampled_has_both_levels(outputs, study):
+    _, _, ppm = study
+    mean = read_scan(synthesise.output_path(outputs, "hybrid", "mean"))
+    sampled = read_scan(synthesise.output_path(outputs, "hybrid", "sampled"))
+    inside = (mean.ppm >= ppm[0] - 1e-6) & (mean.ppm <= ppm[-1] + 1e-6)
+    spectrum = spectra.to_spectrum(mean.fids)
+    assert np.abs(spectrum[..., ~inside]).max() < 1e-5 * np.abs(spectrum).max()
+    added = np.fft.fftshift(np.fft.fft(sampled.fids - mean.fids), axes=-1)
+    replicates = sidecar(synthesise.output_path(outputs, "hybrid", "sampled"))["Plan"]["Replicates"]
+    for r, replicate in enumerate(replicates):
+        block = added[:, 10 * r : 10 * (r + 1)]
+        assert block[..., inside].real.std() == pytest.approx(SIGMA * replicate["Scale"], rel=0.05)
+        assert block[..., ~inside].imag.std() == pytest.approx(NOISE * np.sqrt(POINTS), rel=0.08)
+
+
+def test_interpolation_is_the_decoder_between_the_replicates_codes(outputs, study):
+    """Whatever l was, each synthetic spectrum lies on the line that the decoder draws between the two codes."""
+    folder, model, ppm = study
+    scan = read_scan(folder / f"{UNIT}_desc-preproc_svs.nii.gz")
+    written = read_scan(synthesise.output_path(outputs, "interpolation", "mean"))
+    found = assemble.window_spectra(written.fids[:, :, 0], ppm, DWELL, FREQUENCY)
+    replicate = sidecar(synthesise.output_path(outputs, "interpolation", "mean"))["Plan"]["Replicates"][1]
+    values = assemble.window_spectra(scan.fids[:, replicate["RealTransients"], 0], ppm, DWELL, FREQUENCY)
+    scale = np.abs(values[0].mean(0))[(ppm >= 1.8) & (ppm <= 3.4)].max()
+    assert replicate["Scale"] == pytest.approx(scale, rel=1e-6)
+    with torch.no_grad():
+        codes = model.encode(vae.to_channels(values[1] / scale), torch.tensor([1, 1]))[0]
+        weights = torch.linspace(0, 1, 2001)[:, None]
+        line = vae.to_complex(model.decode((1 - weights) * codes[0] + weights * codes[1], torch.ones(2001).long()))
+    for one in found[1, 10:20] / scale:
+        distance = np.linalg.norm(line - one, axis=1)
+        assert distance.min() < 1e-3 * np.linalg.norm(line[0] - line[-1]) + 1e-5 * np.linalg.norm(one)
+
+
+def test_reconstruction_is_every_transient_through_the_model(outputs, study):
+    folder, model, ppm = study
+    scan = read_scan(folder / f"{UNIT}_desc-preproc_svs.nii.gz")
+    recon = read_scan(synthesise.reconstruction_path(outputs))
+    assert recon.fids.shape == scan.fids.shape
+    values = assemble.window_spectra(scan.fids[0, :, 0], ppm, DWELL, FREQUENCY) / 800
+    with torch.no_grad():
+        zeros = torch.zeros(TRANSIENTS, dtype=torch.long)
+        expected = vae.to_complex(model.decode(model.encode(vae.to_channels(values), zeros)[0], zeros)) * 800
+    found = assemble.window_spectra(recon.fids[0, :, 0], ppm, DWELL, FREQUENCY)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_same_bytes_again_and_no_influence_of_the_reference(outputs, study, tmp_path):
+    folder, _, _ = study
+    scan = read_scan(folder / f"{UNIT}_desc-preproc_svs.nii.gz")
+    used = {k for r in cells.plan(range(TRANSIENTS), 2, 12, 3, 5, UNIT).replicates for k in r}
+    others = [k for k in range(TRANSIENTS) if k not in used]
+    scan.fids[:, others] = 7 * scan.fids[:, others] + 1
+    write_scan(tmp_path / f"{UNIT}_desc-preproc_svs.nii.gz", scan)
+    synthesise.main(arguments(folder, tmp_path / UNIT))
+    for mode in synthesise.MODES:
+        for decoder in synthesise.DECODERS:
+            new, old = (synthesise.output_path(p, mode, decoder) for p in (tmp_path / UNIT, outputs))
+            assert new.read_bytes() == old.read_bytes()
+            assert sidecar(new) == sidecar(old)
+
+
+def test_mrs_tools_reads_the_files(outputs):
+    tool = Path(sys.executable).with_name("mrs_tools")
+    if not tool.exists():
+        pytest.skip("needs mrs_tools, which comes with nifti-mrs, beside Python")
+    path = synthesise.output_path(outputs, "random", "sampled")
+    shown = subprocess.run([tool, "info", path], check=True, capture_output=True, text=True).stdout
+    assert "DIM_DYN" in shown
+    assert "DIM_EDIT" in shown
+    assert "127.74" in shown
+
+
+def test_no_modes_means_reconstruction_only(study, tmp_path):
+    folder, _, _ = study
+    synthesise.main([*arguments(folder, tmp_path / UNIT, "--decoders", "mean"), "--modes"])
+    written = {p.name.split("_desc-")[1] for p in tmp_path.iterdir()}
+    assert written == {"preproc_svs.nii.gz", "recon_svs.nii.gz", "recon_svs.json"}
+
+
+def test_count_total_is_divided_over_the_conditions(study, tmp_path):
+    folder, _, _ = study
+    more = ["--count", "total", "--n-real", "4", "--n-total", "20", "--modes", "random", "--decoders", "mean"]
+    synthesise.main(arguments(folder, tmp_path / UNIT, *more))
+    plan = sidecar(synthesise.output_path(tmp_path / UNIT, "random", "mean"))["Plan"]
+    assert (plan["NReal"], plan["NTotal"], plan["NSynthetic"]) == (2, 10, 8)
+
+
+def test_units_outside_the_test_split_are_skipped(study, tmp_path):
+    folder, _, _ = study
+    with pytest.raises(SkippedError, match="not in the test split"):
+        synthesise.main(arguments(folder, tmp_path / UNIT, unit="sub-01_acq-mega"))
+    status = tmp_path / "status.json"
+    synthesise.main(arguments(folder, tmp_path / UNIT, "--status", str(status), unit="sub-01_acq-mega"))
+    assert json.loads(status.read_text())["status"] == "skipped"
+    assert synthesise.output_path(tmp_path / UNIT, "random", "mean").stat().st_size == 0
+
+
+def test_bad_numbers_and_models_are_refused(study, tmp_path):
+    folder, _, _ = study
+    with pytest.raises(InputError, match="leaves nothing to add"):
+        synthesise.main(arguments(folder, tmp_path / UNIT, "--n-total", "2"))
+    with pytest.raises(InputError, match="30 eligible transients"):
+        synthesise.main(arguments(folder, tmp_path / UNIT, "--n-total", "40"))
+    shutil.copytree(folder / "model", tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    write_json(tmp_path / "model" / "config.json", config | {"weights_sha256": "0" * 64})
+    with pytest.raises(InputError, match="SHA-256"):
+        synthesise.main(arguments(folder, tmp_path / UNIT, "--model", str(tmp_path / "model")))
