@@ -50,14 +50,14 @@ def water_signal(
     return found.reshape(fid.shape)
 
 
-def hankel_poles(fid: np.ndarray, n_components: int = N_COMPONENTS, n_steps: int = N_STEPS) -> np.ndarray:
+def hankel_poles(fid: np.ndarray, n_components: int = N_COMPONENTS) -> np.ndarray:
     """Return the poles ``exp((2j pi f - d) dwell)`` of FIDs of shape (batch, n_points), shape (batch, n_components).
 
     Growing components (a negative damping, which only noise has) are set to constant ones.
     """
     fid = fid / np.linalg.norm(fid, axis=-1, keepdims=True)
     n_columns = fid.shape[-1] // 2
-    n_steps = min(max(n_steps, 2 * n_components), n_columns)
+    n_steps = min(max(N_STEPS, 2 * n_components), n_columns)
     basis, projected = _lanczos(fid, n_columns, n_steps)
     _, vectors = np.linalg.eigh(projected)
     # Columns of the conjugated right singular vectors span the Vandermonde vectors of the poles.

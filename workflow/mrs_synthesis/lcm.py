@@ -16,10 +16,13 @@ import torch
 from mrs_synthesis.lcm_model import Model, scale_fids
 
 MAX_ITERATIONS = 200
+STALL, STALLED_STEPS = 1e-6, 12  # so many steps in a row with less than this relative decrease end a fit
 START_SHIFT_PPM = 0.16  # FSL-MRS's bound on the common shift of its start point
-START_SHIFT_STEP_PPM = 0.016
-START_WIDTHS = ((2.0, 4.0), (5.0, 12.0), (15.0, 12.0), (40.0, 25.0))  # common (gamma, sigma) tried, 1/s
-BROAD_SIGMA = 40.0
+START_SHIFT_STEP_PPM = 0.02
+START_WIDTHS = ((3.0, 5.0), (8.0, 12.0), (30.0, 20.0))  # common (gamma, sigma) tried, 1/s
+START_PHASES = (0.0, np.pi / 2, np.pi, -np.pi / 2)
+PHASE_GAIN = 0.8  # data should come phased: another start phase must make this much of the residual
+BROAD_SIGMA = 30.0
 RIDGE = 1e-5  # FSL-MRS adds this to the information matrix
 
 
@@ -41,7 +44,7 @@ class Result:
     data, fit, baseline
         Spectra over the window, complex (cells, n_window), of the scaled FIDs.
     converged
-        Whether no further decrease was possible; False also if the iterations ran out.
+        Whether the objective could not be made smaller to speak of; False if the iterations ran out.
     iterations
         Number of steps tried.
     """
@@ -184,32 +187,38 @@ def bounded_quadratic(h: torch.Tensor, g: torch.Tensor, lower: torch.Tensor) -> 
 
 
 def _start(problem: _Problem, y: torch.Tensor) -> torch.Tensor:
-    """Return the start point, (cells, P): the best linear fit on a grid of common line shapes and shifts."""
+    """Return the start point, (cells, P): the best linear fit on a grid of common line shapes, shifts and phases."""
     cells, n, g = len(y), problem.n, problem.n_groups
     count = int(np.ceil(START_SHIFT_PPM / START_SHIFT_STEP_PPM))
     shifts = np.linspace(-1, 1, 2 * count + 1) * problem.start_shift
     shapes = problem.shapes.T.to(torch.complex128)
-    right_side = torch.cat([y.real, y.imag], 1)
-    one = torch.ones((1,), dtype=right_side.dtype, device=y.device)
+    one = torch.ones((1,), dtype=problem.t.dtype, device=y.device)
     lower = torch.cat([problem.lower[:n], problem.lower[n + 3 * g + 2 :]]).expand(cells, -1)
-    best = torch.inf * torch.ones_like(right_side[:, 0])
-    x = torch.zeros((cells, problem.n_parameters), dtype=right_side.dtype, device=y.device)
+    turned = [y * complex(np.cos(phase), np.sin(phase)) for phase in START_PHASES]
+    right_sides = [torch.cat([z.real, z.imag], 1) for z in turned]
+    best = torch.inf * torch.ones_like(right_sides[0][:, 0])
+    x = torch.zeros((cells, problem.n_parameters), dtype=one.dtype, device=y.device)
     for gamma, sigma in START_WIDTHS:
         for shift in shifts:
             columns = problem.transform(problem.m * problem.decay(gamma * one, sigma**2 * one, shift * one))
             columns = torch.cat([columns, shapes, 1j * shapes])
             design = torch.cat([columns.real, columns.imag], 1)  # (n + 2k, 2 W)
-            gram, rhs = design @ design.T, right_side @ design.T
-            size = gram.diagonal().clamp_min(torch.finfo(rhs.dtype).tiny).sqrt()
+            gram = design @ design.T
+            size = gram.diagonal().clamp_min(torch.finfo(one.dtype).tiny).sqrt()
             scaled = gram / size / size[:, None] + 1e-10 * torch.diag(torch.ones_like(size))
-            weights = bounded_quadratic(scaled.expand(cells, -1, -1), -rhs / size, lower) / size
-            cost = (weights @ design - right_side).square().sum(1)
-            trial = torch.zeros_like(x)
-            trial[:, :n], trial[:, n + 3 * g + 2 :] = weights[:, :n], weights[:, n:]
-            trial[:, n : n + g], trial[:, n + g : n + 2 * g] = gamma, sigma**2
-            trial[:, n + 2 * g : n + 3 * g] = shift
-            x = torch.where((cost < best)[:, None], trial, x)
-            best = torch.minimum(cost, best)
+            for phase, right_side in zip(START_PHASES, right_sides, strict=True):
+                rhs = right_side @ design.T
+                weights = bounded_quadratic(scaled.expand(cells, -1, -1), -rhs / size, lower) / size
+                cost = (weights @ design - right_side).square().sum(1)
+                cost = cost if phase == 0 else cost / PHASE_GAIN
+                trial = torch.zeros_like(x)
+                trial[:, :n], trial[:, n + 3 * g] = weights[:, :n], phase
+                trial[:, n : n + g], trial[:, n + g : n + 2 * g] = gamma, sigma**2
+                trial[:, n + 2 * g : n + 3 * g] = shift
+                if phase == 0:  # the baseline is not phased in the model: elsewhere it starts at zero
+                    trial[:, n + 3 * g + 2 :] = weights[:, n:]
+                x = torch.where((cost < best)[:, None], trial, x)
+                best = torch.minimum(cost, best)
     return x
 
 
@@ -241,6 +250,7 @@ def _minimise(
     damping = torch.full_like(cost, 1e-3)
     converged = torch.zeros(cells, dtype=torch.bool, device=x.device)
     iterations = torch.zeros(cells, dtype=torch.long, device=x.device)
+    idle = torch.zeros(cells, dtype=torch.long, device=x.device)
     h = torch.zeros((cells, p, p), dtype=x.dtype, device=x.device)
     g = torch.zeros_like(x)
     size = torch.ones_like(x)
@@ -269,9 +279,11 @@ def _minimise(
         accepted = (new < cost[todo]) & torch.isfinite(new)
         relative = torch.where(accepted, cost[todo] - new, torch.zeros_like(new)) / cost[todo].clamp_min(1e-300)
         expected = decrease / cost[todo].clamp_min(1e-300)
-        # Nothing left to gain: predicted by a step that is hardly damped, or no step however short helps
+        # Nothing left to gain, as a step that is hardly damped predicts
         finished = (expected < 1e-9) & (relative < 1e-9) & (damping[todo] <= 1e-3)
-        finished |= (~accepted & (damping[todo] > 1e8)) | (torch.minimum(cost[todo], new) < floor[todo])
+        # A width or shift that the data do not determine drifts on and on: far below what noise does to the objective
+        idle[todo] = torch.where(relative < STALL, idle[todo] + 1, torch.zeros_like(idle[todo]))
+        finished |= (idle[todo] >= STALLED_STEPS) | (torch.minimum(cost[todo], new) < floor[todo])
         x[todo] = torch.where(accepted[:, None], trial, x[todo])
         cost[todo] = torch.where(accepted, new, cost[todo])
         factor = torch.where(gain > 0.75, 0.2, torch.where(gain > 0.25, 1.0, 4.0))

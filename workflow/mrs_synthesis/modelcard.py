@@ -48,7 +48,7 @@ and 3.4 ppm (edit-OFF or unedited mean), by which all spectra are divided.
 |---|---|---|---|---|
 {counts}
 
-Sites: {sites}. {within}
+Sites: {sites}.{within}
 
 ## How it was trained
 
@@ -88,7 +88,7 @@ def write_card(folder: Path, config: dict[str, Any], parameters: int, sigma: flo
     within = ""
     if training["split_unit"] == "transient":
         within = (
-            "**The splits are within subjects:** the same people are in all of them, so results say nothing about "
+            " **The splits are within subjects:** the same people are in all of them, so results say nothing about "
             "people whom the model has not seen."
         )
     text = CARD.format(

@@ -79,9 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         "--edit-align-ppm",
         type=float,
         nargs=2,
-        default=(2.9, 3.3),
+        default=(2.7, 3.4),
         metavar=("LOW", "HIGH"),
-        help="range on which ON is aligned to OFF: tCr and tCho, which editing leaves alone. default: 2.9 3.3",
+        help="range on which ON is aligned to OFF: tCr and tCho, which editing leaves alone, and baseline beside them. "
+        "default: 2.7 3.4",
     )
     parser.add_argument(
         "--ecc", action=argparse.BooleanOptionalAction, default=True, help="eddy-current correction, given a reference"
@@ -94,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage's command line."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    if arguments.output_ref and not arguments.water:
-        parser.error("--output-ref needs --water")
+    if arguments.output_ref and (not arguments.water or arguments.water_role == "none"):
+        parser.error("--output-ref needs --water with another --water-role than none")
     for name, (low, high) in (("--align-ppm", arguments.align_ppm), ("--edit-align-ppm", arguments.edit_align_ppm)):
         if low >= high:
             parser.error(f"{name}: {low} {high}, expected LOW below HIGH")
@@ -105,9 +106,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         from mrs_synthesis import fslmrs
 
         fslmrs.reexec_if_needed(MODULE, argv)  # an error of installation, not of this subject
-    outputs = [arguments.output, arguments.qc, arguments.nuisance]
-    if arguments.output_ref:
-        outputs.append(arguments.output_ref)
+    from mrs_synthesis.scans import sidecar_path
+
+    images = [arguments.output] + ([arguments.output_ref] if arguments.output_ref else [])
+    outputs = [*images, *map(sidecar_path, images), arguments.qc, arguments.nuisance]
     run_subject(
         lambda: preprocess(arguments), stage=STAGE, unit=arguments.unit, outputs=outputs, status=arguments.status
     )
@@ -181,9 +183,10 @@ def measure(done: Processed, scan: Scan) -> pd.DataFrame:
     highest = [magnitude[..., (ppm > low) & (ppm < high)].max(axis=-1) for low, high in (WATER_PPM, METABOLITE_PPM)]
     tiny = np.finfo(float).tiny
     reason = done.reason.copy()
-    for e, condition in enumerate(scan.conditions):
-        partner = (done.reason != "").any(axis=0) & (done.reason[e] == "")
-        reason[e, partner] = f"its partner is rejected, not in {condition} itself"
+    if len(reason) == 2:
+        for e in range(2):
+            partner = (done.reason[e] == "") & (done.reason[1 - e] != "")
+            reason[e, partner] = f"its partner in {scan.conditions[1 - e]} is rejected"
     n_conditions, n_transients = noise.shape
     return pd.DataFrame(
         {
@@ -245,8 +248,6 @@ def _write(
             coil_noise_covariance=done.coil_noise_covariance,
         )
     if arguments.output_ref:
-        if water is None:
-            raise InputError(f"{arguments.water}: no reference to write with --water-role none; leave --output-ref out")
         reference = water.with_fids(done.water_reference[None, None, None], conditions=("UNEDITED",), dimensions=())
         add_processing(reference, "Signal averaging", "transients of the water reference, aligned")
         if options.ecc:

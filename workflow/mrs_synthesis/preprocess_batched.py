@@ -50,7 +50,7 @@ class Options:
     remove_water: bool = True
     water_halfwidth_ppm: float = 0.3
     reference: str = "tCr"
-    edit_align_ppm: tuple[float, float] = (2.9, 3.3)
+    edit_align_ppm: tuple[float, float] = (2.7, 3.4)
     ecc: bool = True
 
 

@@ -78,7 +78,13 @@ def process(scan: Scan, water: Scan | None, options: Options) -> Processed:
     _, phase, _ = preproc.phaseCorrect(average, bandwidth, frequency, ppmlim=search)
     place.move(slice(None), -offset * frequency, phase)
     steps.append(("Frequency and phase correction", f"shiftToRef and phaseCorrect, {options.reference} of the average"))
-    facts = {"reference_offset_ppm": float(offset), "fsl_mrs_version": __version__}
+    average = spectra.to_spectrum(place.fids[0, kept].mean(axis=0))
+    fwhm = alignment.fit_lines(average, scan.ppm, frequency, options.reference).fwhm_hz
+    facts = {
+        "reference_offset_ppm": float(offset),
+        "average_fwhm_hz": float(fwhm),
+        "fsl_mrs_version": __version__,
+    }
     if scan.conditions == EDIT_PAIR:
         off, on = place.fids[:, kept].mean(axis=1)
         place.move(1, *(v[0] for v in _align(on[None], bandwidth, frequency, options.edit_align_ppm, 1, off)))
