@@ -231,7 +231,7 @@ def test_shifts_and_phases_of_simulated_coil_data(shared_data):
     hz, rad = (np.reshape(truth[key], (32, 2)).T for key in ("df", "dp"))  # interleaved
     error_hz = done.shift_hz + hz
     assert np.all(error_hz.std(axis=1) < 0.1)
-    assert abs(error_hz[1].mean() - error_hz[0].mean()) < 0.05
+    assert abs(error_hz[1].mean() - error_hz[0].mean()) < 0.08
     error_deg = np.degrees(np.angle(np.exp(1j * (done.phase_rad - rad))))
     other = np.degrees(np.angle(np.exp(1j * (done.phase_rad + rad))))
     error_deg = min(error_deg, other, key=np.std)  # the truth's sign is FSL-MRS's

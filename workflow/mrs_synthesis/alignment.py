@@ -86,8 +86,8 @@ def match_edited(
 
     Least squares on their complex spectra within `limits_ppm`, where tCr and tCho are the same in both. What differs
     there is fitted along, since it would bias the result (by 2 to 6 degrees in simulations): GABA+ in ON, as a doublet
-    of two free heights and a broader line, all absorptive, and a complex linear baseline. Both FIDs, of shape (points,),
-    must be in phase, referenced and already within a few Hz of each other.
+    of two free heights and a broader line, all absorptive, and a complex linear baseline. Both FIDs, of shape
+    (points,), must be in phase, referenced and already within a few Hz of each other.
     """
     n = off.size
     t = spectra.time_axis(n, dwell_s)

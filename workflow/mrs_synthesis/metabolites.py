@@ -50,26 +50,27 @@ def sums(names: Sequence[str], condition: str) -> dict[str, list[str]]:
     return {name: members for name, members in found.items() if table[name][0] in members or len(members) > 1}
 
 
-def groups(names: Sequence[str]) -> list[int]:
+def groups(names: Sequence[str], condition: str) -> list[int]:
     """Return the line-shape group of each basis spectrum.
 
-    Metabolites share group 0. Each macromolecule has its own group, since its width is its own; but MM3co joins the
-    metabolites: it overlaps GABA completely at 3.0 ppm, so that a free width and shift of its own is not determined
-    by the data (it would take GABA's place in some spectra).
+    Metabolites share group 0. In OFF, ON and UNEDITED each macromolecule has a group of its own, as FSL-MRS advises for
+    its parametrised ones. In DIFF the broad ones share group 1: little of them is left, and free shifts and widths let
+    them take the place of NAA and of the baseline. MM3co joins the metabolites: it overlaps GABA at 3.0 ppm, so that
+    the data do not determine a width and shift of its own.
     """
     result, following = [], 1
     for name in names:
         own = is_macromolecule(name) and name != CO_EDITED
         result.append(following if own else 0)
-        following += own
+        following += own and condition != "DIFF"
     return result
 
 
 def area(basis: Basis, name: str, low_ppm: float, high_ppm: float) -> float:
-    """Return the integral of the real spectrum between two ppm, in units of the FID's first point."""
+    """Return the integral of the real spectrum between two ppm: 1 for a line of FID amplitude 1 inside."""
     ppm, spectrum = basis.spectrum(name)
     inside = (ppm > low_ppm) & (ppm < high_ppm)
-    return float(spectrum.real[inside].sum() / ppm.size)
+    return 2 * float(spectrum.real[inside].sum() / ppm.size)  # the halved first point halves the sum of all
 
 
 def add_macromolecules(basis: Basis, condition: str) -> Basis:

@@ -116,7 +116,7 @@ def make_tasks(args: argparse.Namespace) -> list[Task]:
             scan.dwell_s,
             scan.frequency_mhz,
             basis,
-            metabolites.groups(basis.names),
+            metabolites.groups(basis.names, condition),
             ppm_range,
             args.baseline_order,
         )

@@ -4,12 +4,14 @@
 rule assemble:
     """The training set: complex spectra in a ppm window, normalised, with their split."""
     input:
-        scans=of_units("<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.nii.gz"),
+        scans=of_units(
+            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.nii.gz"
+        ),
         units="<results>/units.tsv",
     output:
-        "<results>/training/spectra.npy",
-        "<results>/training/index.tsv",
-        "<results>/training/grid.json",
+        spectra="<results>/training/spectra.npy",
+        index="<results>/training/index.tsv",
+        grid="<results>/training/grid.json",
     log:
         "<results>/logs/assemble.log",
     benchmark:
@@ -17,8 +19,8 @@ rule assemble:
     conda:
         environment("assemble")
     params:
-        derivatives=f"{RESULTS}/derivatives",
-        training=f"{RESULTS}/training",
+        derivatives=derivatives,
+        training=folder("index"),
         seed=config["seed"],
         flags=flags(config["assemble"] | SPLIT),
         code=code("assemble"),

@@ -21,10 +21,13 @@ rule augment:
     conda:
         environment("augment")
     params:
-        training=f"{RESULTS}/training",
+        training=folder("spectra"),
         prefix=prefix,
         seed=config["seed"],
-        flags=flags(config["augment"] | {key: config["synthesise"][key] for key in ("modes", "decoders")}),
+        flags=flags(
+            config["augment"]
+            | {key: config["synthesise"][key] for key in ("modes", "decoders")}
+        ),
         code=code("augment"),
     shell:
         r"""

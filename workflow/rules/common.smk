@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -20,7 +21,9 @@ SPLIT = {key: config["assemble"][key] for key in ("fractions", "split_unit")}
 try:
     SAMPLES = sheet.read_samples(config["samples"])
     UNITS = {row["unit"]: row for row in sheet.included(SAMPLES)}
-    SPLIT["split_unit"] = sheet.assign_splits(list(UNITS.values()), config["seed"], **SPLIT)
+    SPLIT["split_unit"] = sheet.assign_splits(
+        list(UNITS.values()), config["seed"], **SPLIT
+    )
 except InputError as error:
     raise WorkflowError(str(error))
 
@@ -33,10 +36,12 @@ RESULTS = f"{config['results']}/{STUDY}"
 ENGINE = config["quantify"]["engine"]
 ENGINE_LABEL = ENGINE.replace("-", "")
 BASIS_SETS = {entry["name"]: entry for entry in config["basis"]["sets"]}
-AMOUNTS = {key: config["augment"][key] for key in ("n_real", "n_total", "count", "replicates")}
+AMOUNTS = {
+    key: config["augment"][key] for key in ("n_real", "n_total", "count", "replicates")
+}
 AUGMENTED = config["augment"]["design"] == "augmentation"
 SYNTHETIC_KINDS = [
-    mode.capitalize() + decoder.capitalize()
+    f"{mode.capitalize()}{decoder.capitalize()}"
     for mode in config["synthesise"]["modes"]
     for decoder in config["synthesise"]["decoders"]
 ]
@@ -82,9 +87,22 @@ def vendor_files(wildcards):
 def convert_flags(wildcards, input, output):
     """Return what the sample sheet says of a unit, as flags of the convert stage."""
     row = UNITS[wildcards.unit]
-    columns = ("format", "metab", "aux", "water", "water_role", "edit_scheme", "edit_order", "te_ms", "tr_ms")
+    columns = (
+        "format",
+        "metab",
+        "aux",
+        "water",
+        "water_role",
+        "edit_scheme",
+        "edit_order",
+        "te_ms",
+        "tr_ms",
+    )
     words = flags({column: row[column] for column in columns if row[column]})
-    return words + (["--output-ref", output.water] if "water" in output.keys() else [])
+    return [
+        *words,
+        *(["--output-ref", output.water] if "water" in output.keys() else []),
+    ]
 
 
 def preprocess_flags(wildcards, input, output):
@@ -103,38 +121,77 @@ def prefix(wildcards):
 
 def fitted_conditions(wildcards):
     """Return the spectra of a unit that are fitted."""
-    return ["OFF", "DIFF"] if UNITS[wildcards.unit]["edit_scheme"] == "mega" else ["UNEDITED"]
+    return (
+        ["OFF", "DIFF"]
+        if UNITS[wildcards.unit]["edit_scheme"] == "mega"
+        else ["UNEDITED"]
+    )
 
 
 def basis_files(wildcards):
     """Return the files or folders that a basis set is read from."""
     files = BASIS_SETS[wildcards.set]["files"]
-    return {condition: files[condition] for condition in ("off", "on", "diff", "unedited") if condition in files}
+    return {
+        condition: files[condition]
+        for condition in ("off", "on", "diff", "unedited")
+        if condition in files
+    }
 
 
 def phantom_truths():
     """Return the truth tables of the phantom's subjects."""
     return [
-        f"{RESULTS}/sourcedata/{row['vendor']}/sub-{row['subject']}_truth.tsv" for row in UNITS.values()
+        f"{RESULTS}/sourcedata/{row['vendor']}/sub-{row['subject']}_truth.tsv"
+        for row in UNITS.values()
     ]
 
 
 def all_statuses():
     """Return the record of every stage for every unit."""
-    stages = {"convert": UNITS, "preprocess": UNITS, "synthesise": TEST_UNITS, "augment": TEST_UNITS}
-    files = [
-        file
-        for stage, units in stages.items()
-        for file in of_units(f"<results>/status/{stage}/{{folder}}/{{unit}}.json", units)
-    ]
-    return files + of_units(f"<results>/status/quantify/{{folder}}/{{unit}}_{ENGINE_LABEL}.json", TEST_UNITS)
+    stages = {
+        "convert": UNITS,
+        "preprocess": UNITS,
+        "synthesise": TEST_UNITS,
+        "augment": TEST_UNITS,
+    }
+    files = {
+        stage: of_units(
+            f"<results>/status/{stage}/{{folder}}/{{unit}}.json", stages[stage]
+        )
+        for stage in stages
+    }
+    files["quantify"] = of_units(
+        f"<results>/status/quantify/{{folder}}/{{unit}}_{ENGINE_LABEL}.json", TEST_UNITS
+    )
+    return [file for stage in files.values() for file in stage]
+
+
+def folder(name):
+    """Return a function for params: the folder of a named input or output."""
+
+    def find(wildcards, input, output):
+        return os.path.dirname((input if name in input.keys() else output)[name])
+
+    return find
+
+
+def derivatives(wildcards, input):
+    """Return the folder of all derivatives, from one of them."""
+    return next(
+        str(parent) for parent in Path(input[0]).parents if parent.name == "derivatives"
+    )
+
+
+def samples(wildcards):
+    """Return the sample sheet or BIDS folder."""
+    return config["samples"]
 
 
 def flags(options, leave_out=()):
     """Turn a section of the config into command-line flags of the stage's module."""
     words = []
     for key, value in options.items():
-        flag = "--" + key.replace("_", "-")
+        flag = f"--{key.replace('_', '-')}"
         if key in leave_out or value is None:
             continue
         if isinstance(value, bool):
@@ -155,10 +212,14 @@ def code(stage):
         if name in seen or not path.exists():
             continue
         seen[name] = path.read_text()
-        todo += re.findall(r"(?:from mrs_synthesis|import mrs_synthesis)\.(\w+)", seen[name])
+        todo += re.findall(
+            r"(?:from mrs_synthesis|import mrs_synthesis)\.(\w+)", seen[name]
+        )
         for names in re.findall(r"from mrs_synthesis import (.+)", seen[name]):
             todo += re.findall(r"\w+", names)
-    return hashlib.sha256("".join(seen[name] for name in sorted(seen)).encode()).hexdigest()[:12]
+    return hashlib.sha256(
+        "".join(seen[name] for name in sorted(seen)).encode()
+    ).hexdigest()[:12]
 
 
 def environment(stage, engine="batched"):

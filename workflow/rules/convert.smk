@@ -12,7 +12,7 @@ rule units:
     conda:
         environment("assemble")
     params:
-        samples=config["samples"],
+        samples=samples,
         seed=config["seed"],
         flags=flags(SPLIT),
         code=code("sheet"),
@@ -69,8 +69,8 @@ rule conversion_table:
         statuses=of_units("<results>/status/convert/{folder}/{unit}.json"),
         units="<results>/units.tsv",
     output:
-        "<results>/tables/conversion.tsv",
-        "<results>/tables/conversion.json",
+        table="<results>/tables/conversion.tsv",
+        dictionary="<results>/tables/conversion.json",
     log:
         "<results>/logs/conversion_table.log",
     conda:
@@ -80,5 +80,5 @@ rule conversion_table:
     shell:
         r"""
         python -m mrs_synthesis.collect conversion --units {input.units:q} --inputs {input.statuses:q} \
-            --output {output[0]:q} 2>&1 | tee {log:q}
+            --output {output.table:q} 2>&1 | tee {log:q}
         """

@@ -4,8 +4,14 @@
 rule evaluate:
     """The result tables of the study."""
     input:
-        fits=of_units(f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-{ENGINE_LABEL}_mrsfit.tsv", TEST_UNITS),
-        cells=of_units("<results>/derivatives/{folder}/mrs/{unit}_desc-cells_svs.nii.gz", TEST_UNITS),
+        fits=of_units(
+            f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-{ENGINE_LABEL}_mrsfit.tsv",
+            TEST_UNITS,
+        ),
+        cells=of_units(
+            "<results>/derivatives/{folder}/mrs/{unit}_desc-cells_svs.nii.gz",
+            TEST_UNITS,
+        ),
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
         truth="<results>/tables/truth.tsv" if PHANTOM else [],
@@ -16,7 +22,7 @@ rule evaluate:
         multiext("<results>/tables/bias_by_site", ".tsv", ".json"),
         multiext("<results>/tables/effective_transients", ".tsv", ".json"),
         multiext("<results>/tables/bias_truth", ".tsv", ".json") if PHANTOM else [],
-        "<results>/tables/summary.json",
+        summary="<results>/tables/summary.json",
     log:
         "<results>/logs/evaluate.log",
     benchmark:
@@ -24,9 +30,9 @@ rule evaluate:
     conda:
         environment("evaluate")
     params:
-        derivatives=f"{RESULTS}/derivatives",
-        training=f"{RESULTS}/training",
-        tables=f"{RESULTS}/tables",
+        derivatives=derivatives,
+        training=folder("index"),
+        tables=folder("summary"),
         engine=ENGINE,
         seed=config["seed"],
         truth=lambda wildcards, input: ["--truth", input.truth] if input.truth else [],
@@ -45,19 +51,19 @@ rule failures:
     input:
         all_statuses(),
     output:
-        "<results>/tables/failures.tsv",
-        "<results>/tables/failures.json",
+        table="<results>/tables/failures.tsv",
+        dictionary="<results>/tables/failures.json",
     log:
         "<results>/logs/failures.log",
     conda:
         environment("evaluate")
     params:
-        samples=config["samples"],
+        samples=samples,
         code=code("collect"),
     shell:
         r"""
         python -m mrs_synthesis.collect failures --inputs {input:q} --samples {params.samples:q} \
-            --output {output[0]:q} 2>&1 | tee {log:q}
+            --output {output.table:q} 2>&1 | tee {log:q}
         """
 
 

@@ -54,8 +54,8 @@ rule preprocessing_table:
         qc=of_units("<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_qc.tsv"),
         units="<results>/units.tsv",
     output:
-        "<results>/tables/preprocessing.tsv",
-        "<results>/tables/preprocessing.json",
+        table="<results>/tables/preprocessing.tsv",
+        dictionary="<results>/tables/preprocessing.json",
     log:
         "<results>/logs/preprocessing_table.log",
     conda:
@@ -65,5 +65,5 @@ rule preprocessing_table:
     shell:
         r"""
         python -m mrs_synthesis.collect preprocessing --units {input.units:q} --inputs {input.qc:q} \
-            --output {output[0]:q} 2>&1 | tee {log:q}
+            --output {output.table:q} 2>&1 | tee {log:q}
         """

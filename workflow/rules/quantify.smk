@@ -19,6 +19,7 @@ rule quantify:
         "<results>/benchmarks/quantify/{folder}/{unit}_{engine}.tsv"
     conda:
         environment("quantify", ENGINE)
+    threads: 8 if ENGINE == "fsl-mrs" else 1
     params:
         conditions=fitted_conditions,
         flags=flags(config["quantify"]),
@@ -27,5 +28,5 @@ rule quantify:
         r"""
         python -m mrs_synthesis.quantify --unit {wildcards.unit} --cells {input.cells:q} --index {input.index:q} \
             --basis {input.basis:q} --conditions {params.conditions:q} {params.flags:q} --output {output.table:q} \
-            --curves {output.curves:q} --status {output.status:q} 2>&1 | tee {log:q}
+            --curves {output.curves:q} --processes {threads} --status {output.status:q} 2>&1 | tee {log:q}
         """

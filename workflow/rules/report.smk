@@ -20,7 +20,10 @@ rule write_report:
     """The page."""
     input:
         rules.evaluate.output,
-        fits=of_units(f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-{ENGINE_LABEL}_fit.npz", TEST_UNITS),
+        fits=of_units(
+            f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-{ENGINE_LABEL}_fit.npz",
+            TEST_UNITS,
+        ),
         conversion="<results>/tables/conversion.tsv",
         preprocessing="<results>/tables/preprocessing.tsv",
         failures="<results>/tables/failures.tsv",
@@ -29,9 +32,17 @@ rule write_report:
         config="<results>/config.json",
         statuses=all_statuses(),
     output:
-        page=report("<results>/report.html", caption="../report/report.rst", category="Report"),
-        bias=report("<results>/figures/bias.svg", caption="../report/bias.rst", category="Bias"),
-        spectra=report("<results>/figures/spectra.svg", caption="../report/spectra.rst", category="Spectra"),
+        page=report(
+            "<results>/report.html", caption="../report/report.rst", category="Report"
+        ),
+        bias=report(
+            "<results>/figures/bias.svg", caption="../report/bias.rst", category="Bias"
+        ),
+        spectra=report(
+            "<results>/figures/spectra.svg",
+            caption="../report/spectra.rst",
+            category="Spectra",
+        ),
     log:
         "<results>/logs/report.log",
     benchmark:
@@ -40,7 +51,7 @@ rule write_report:
         environment("report")
     params:
         study=STUDY,
-        results=RESULTS,
+        results=folder("page"),
         engine=ENGINE,
         code=code("report"),
     shell:

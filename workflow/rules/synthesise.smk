@@ -11,7 +11,9 @@ rule synthesise:
         spectra="<results>/training/spectra.npy",
     output:
         synthetic=expand(
-            "<unit>_desc-synth{kind}_svs.nii.gz", kind=SYNTHETIC_KINDS, allow_missing=True
+            "<unit>_desc-synth{kind}_svs.nii.gz",
+            kind=SYNTHETIC_KINDS,
+            allow_missing=True,
         ),
         reconstruction="<unit>_desc-recon_svs.nii.gz",
         status="<results>/status/synthesise/{folder}/{unit}.json",
@@ -22,8 +24,8 @@ rule synthesise:
     conda:
         environment("synthesise")
     params:
-        model=f"{RESULTS}/model",
-        training=f"{RESULTS}/training",
+        model=folder("model"),
+        training=folder("index"),
         prefix=prefix,
         seed=config["seed"],
         flags=flags(config["synthesise"] | AMOUNTS),

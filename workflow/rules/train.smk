@@ -4,15 +4,19 @@
 rule train:
     """Train, or go on from the checkpoint that a killed run left."""
     input:
-        "<results>/training/spectra.npy",
-        "<results>/training/index.tsv",
-        "<results>/training/grid.json",
+        spectra="<results>/training/spectra.npy",
+        index="<results>/training/index.tsv",
+        grid="<results>/training/grid.json",
     output:
-        "<results>/model/model.safetensors",
-        "<results>/model/config.json",
+        model="<results>/model/model.safetensors",
+        config="<results>/model/config.json",
         card="<results>/model/README.md",
         losses="<results>/model/losses.csv",
-        figure=report("<results>/model/losses.svg", caption="../report/losses.rst", category="Training"),
+        figure=report(
+            "<results>/model/losses.svg",
+            caption="../report/losses.rst",
+            category="Training",
+        ),
     log:
         "<results>/logs/train.log",
     benchmark:
@@ -21,8 +25,8 @@ rule train:
         environment("train")
     threads: config["train"]["threads"]
     params:
-        training=f"{RESULTS}/training",
-        model=f"{RESULTS}/model",
+        training=folder("index"),
+        model=folder("model"),
         seed=config["seed"],
         flags=flags(config["train"]),
         code=code("train"),
