@@ -1,4 +1,4 @@
-"""Time of 500 fits of MEGA-PRESS-like and PRESS-like spectra: ``PYTHONPATH=workflow python tests/benchmarks/bench_lcm.py``.
+"""Time of 500 fits: ``PYTHONPATH=workflow python tests/benchmarks/bench_lcm.py``.
 
 Prints seconds of wall time and of CPU for analytic bases of 26 metabolites, one or six line-shape groups, 523 points,
 at two noise levels (averaged and single transients). ``--device cuda`` uses a GPU. Not a test.

@@ -160,6 +160,13 @@ def test_a_spectrum_does_not_depend_on_its_neighbours(model):
     fids = simulated()[None] + 0.5 * (rng.normal(size=(5, N)) + 1j * rng.normal(size=(5, N)))
     together, alone = lcm.fit(fids, model, chunk=3), lcm.fit(fids[4:], model)
     assert np.allclose(together.c[4], alone.c[0], rtol=1e-5) and together.c.shape == (5, 7)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2 if before == 1 else 1)
+        other = lcm.fit(fids, model, chunk=3)
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(together.c, other.c) and np.array_equal(together.fit, other.fit)
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan])

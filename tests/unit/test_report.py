@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,8 +13,18 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from mrs_synthesis import report, report_agreement, report_data, report_figures, report_words, scans
+from mrs_synthesis import (
+    report,
+    report_agreement,
+    report_data,
+    report_effective,
+    report_figures,
+    report_svg,
+    report_words,
+    scans,
+)
 from mrs_synthesis.files import write_json, write_table
 from mrs_synthesis.report_words import BETTER, NOT_BETTER, OPEN, UNKNOWN, Worth
 from mrs_synthesis.stage import InputError
@@ -471,9 +482,33 @@ def test_unedited_reconstruction_study(tmp_path):
     fake = FakeResults(tmp_path, edited=False)
     page = fake.page()
     text, figures = Structure(page).text, figure_data(page)
-    assert "holds no comparison of synthetic fillings" in text
-    assert "effective" not in figures and "bias_by_site" in figures
+    assert "effective" not in figures and "Effective transients" not in text
     assert {t["when"]["condition"] for t in figures["spectra"]["traces"]} == {"UNEDITED"}
+    # as in the table: bias -7.25 (-9 to 6) %, TOST p of 0.01, slope 0.5 without an interval
+    assert "shows a bias within ±10 % for 1 of 1 metabolite ratios" in text
+    assert "(slope of at least 0.8) for 0 of 1" in text
+    assert "tNAA/tCr: bias -7.2 % (-9 to 6), shown to lie within ±10 %; by site from -7.2 % (site1)" in text
+    assert "slope 0.5 (no interval), below 0.8" in text
+    points = [t for t in figures["bias_by_site"]["traces"] if t["mode"] == "markers"]
+    assert [t["y"] for t in points] == [["site1, n = 3", "site2, n = 3"], ["all sites, n = 3"]]
+    assert [t["x"] for t in points] == [[-7.25, -7.25], [-7.25]]
+    assert (tmp_path / "figures" / "effective.svg").is_file()
+
+
+def test_reconstruction_is_judged_by_both_bias_and_slope():
+    row = {"metabolite": "Ins", "condition": "UNEDITED", "source": "reconstruction", "bias_percent": -1.0}
+    row |= {"bias_ci_low": -3.0, "bias_ci_high": 2.0, "tost_p": 0.001, "slope": 0.9, "slope_ci_low": 0.7}
+
+    def judged(**changes):
+        table = report_agreement.with_measure(pd.DataFrame([row | {"slope_ci_high": 1.1} | changes]))
+        return report_words.reconstruction_verdicts(table, None, 10.0)["Ins/tCr"]
+
+    assert judged()["kind"] == "yes"
+    assert judged(slope=0.5)["kind"] == "open"  # its interval reaches 0.8
+    assert judged(slope=0.5, slope_ci_high=0.7)["kind"] == "no"
+    assert judged(slope=float("nan"))["kind"] == "open"
+    assert judged(tost_p=0.2)["kind"] == "open"
+    assert judged(bias_percent=14.0, bias_ci_low=11.0, bias_ci_high=17.0, tost_p=0.99)["kind"] == "no"
 
 
 def test_page_of_a_study_where_everything_failed(tmp_path):
@@ -491,7 +526,7 @@ def test_same_results_give_the_same_bytes(edited):
     files = [edited.fake.root / "report.html", *sorted((edited.fake.root / "figures").glob("*.svg"))]
     before = [path.read_bytes() for path in files]
     edited.fake.page()
-    assert [path.name for path in files[1:]] == ["bias.svg", "spectra.svg"]
+    assert [path.name for path in files[1:]] == ["bias.svg", "effective.svg", "spectra.svg"]
     assert [path.read_bytes() for path in files] == before
 
 
@@ -506,9 +541,104 @@ def test_size_of_twelve_subjects():
     series = ["real", "reconstruction", *(f"{m}|{d}" for m, d in KINDS)]
     random = np.random.default_rng(0)
     found = {(s, c): (random.random(n), random.random(n), 80) for s in series for c in ("OFF", "ON", "DIFF")}
+    data = report_data.Transients(ppm, found, FREQUENCY)
     shown = [f"u{i}" for i in range(report.SPECTRA_UNITS)]
-    size = len(report.script_json(report_figures.spectra_figure(dict.fromkeys(shown, (ppm, found)))))
+    size = len(report.script_json(report_figures.spectra_figure(dict.fromkeys(shown, data))))
     assert size < 1.2e6  # with 4.9 MB of plotly.js and three units' fits the page stays below 8 MB
+
+
+def test_ratios_are_in_the_configured_order(tmp_path):
+    fake = FakeResults(tmp_path)
+    assert fake.measured[0][0] == "GABA+"  # the tables' order is the reverse of the configured one
+    write_json(tmp_path / "tables" / "summary.json", {"ratios": ["OFF:tNAA", "DIFF:GABA+"]})
+    page = fake.page()
+    expected = ["tNAA/tCr (OFF)", "GABA+/tCr (DIFF)"]
+    for name in ("effective", "bias", "bias_by_site", "agreement"):
+        buttons = page.split(f'id="figure-{name}"')[1].split("</fieldset>")[0]
+        assert re.findall(r'value="(\S+ \(\w+\))"', buttons) == expected
+        assert list(dict.fromkeys(t["when"]["measure"] for t in figure_data(page)[name]["traces"])) == expected
+    assert re.findall(r"<strong>(\S+/tCr \(\w+\)):", page) == expected
+
+
+def test_unasked_ratios_come_last():
+    table = pd.DataFrame({"metabolite": ["tCho", "Glx", "Ins"], "condition": ["OFF", "DIFF", "OFF"]})
+    measures = report_agreement.measures(report_agreement.with_measure(table, ["OFF:Ins", "DIFF:Glx"]))
+    assert measures == ["Ins/tCr (OFF)", "Glx/tCr (DIFF)", "tCho/tCr (OFF)"]
+
+
+def test_only_fitted_conditions_are_listed(edited):
+    assert json.loads((edited.fake.root / "training" / "grid.json").read_text())["conditions"] == ["OFF", "ON"]
+    assert "fitting engine batched OFF, DIFF" in edited.html.text
+
+
+def effective_table():
+    """Rows of one ratio: 2 and 8 real transients, a filling, and a control that was cut."""
+    rows = [("real", None, 2, 2.0, 1.1, "no"), ("real", None, 8, 8.0, 1.0, "no")]
+    rows += [("hybrid", "sampled", 2, 5.0, 0.6, "no"), ("shrinkage", None, 2, 16.0, 0.1, "high")]
+    table = pd.DataFrame(rows, columns=["source", "decoder", "n_real", "n_eff", "slope", "n_eff_clipped"])
+    table = table.assign(metabolite="GABA+", condition="DIFF", n_eff_ci_low=1.5, n_eff_ci_high=16.0, n=3)
+    return report_agreement.with_measure(table)
+
+
+def drawn(table):
+    """Return the axes of the figure of effective transients, and its points (x, N_eff)."""
+    figure = Figure()
+    report_svg.draw_effective(figure, table, 2, 8)
+    axes = figure.axes[0]
+    points = [line for line in axes.lines if line.get_marker() not in ("None", None, "")]
+    return axes, [(float(p.get_xdata()[0]), float(p.get_ydata()[0])) for p in points]
+
+
+def test_effective_figure_shows_worth_against_slope():
+    axes, points = drawn(effective_table())
+    assert "GABA+/tCr (DIFF)" in (axes.get_title(loc="left"), axes.get_title())
+    assert points == [(1.1, 2.0), (1.0, 8.0), (0.6, 5.0), (0.1, 16.0)]
+    levels = [line.get_ydata()[0] for line in axes.lines if line.get_transform() == axes.get_yaxis_transform()]
+    assert levels == [2, 8] and {t.get_text() for t in axes.texts} >= {"2 real", "8 real"}
+    arrows = [t.xy for t in axes.texts if getattr(t, "arrow_patch", None) is not None]
+    assert arrows == [(0.1, 16.0)]  # the one that was cut
+
+
+def test_effective_figure_without_slopes_is_by_source():
+    axes, points = drawn(effective_table().assign(slope=np.nan))
+    assert points == [(0.0, 2.0), (1.0, 8.0), (2.0, 5.0), (3.0, 16.0)]
+    names = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert names == ["2 real transients", "8 real transients", "hybrid (sampled)", "linear shrinkage"]
+    spec = report_effective.effective_figure(effective_table().assign(slope=np.nan), None)
+    right = [t for t in spec["traces"] if t.get("xaxis") == "x2"]
+    assert [t["x"][0] for t in right] == names and right[-1]["text"] == ["↑"]
+
+
+def test_effective_figure_of_a_study_without_fillings_says_so(tmp_path):
+    report_svg.write_effective(tmp_path / "effective.svg", None, float("nan"), float("nan"))
+    report_svg.write_effective(tmp_path / "other.svg", effective_table(), 2, 8)
+    sizes = [re.search(r'height="(\d+)', (tmp_path / f"{n}.svg").read_text())[1] for n in ("effective", "other")]
+    assert int(sizes[0]) < int(sizes[1])
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_line_broadening_is_that_of_an_apodised_fid():
+    """Compare the page's convolution with the spectrum of an FID times exp(-pi 5 t)."""
+    n, width = 2000, 2000.0
+    t, hertz = np.arange(n) / width, np.fft.fftshift(np.fft.fftfreq(n, 1 / width))
+    fid = np.exp((2j * np.pi * 100 - 12) * t)
+    fid[0] /= 2
+    plain, expected = (np.fft.fftshift(np.fft.fft(f)).real for f in (fid, fid * np.exp(-np.pi * 5 * t)))
+    script = (Path(report.__file__).parents[1] / "report" / "report.js").read_text()
+    function = re.search(r"const broaden = .*?\n  };", script, re.S)[0]
+    numbers = ", ".join(json.dumps(values.tolist()) for values in (hertz / 100, plain))
+    code = f"{function} console.log(JSON.stringify(broaden({numbers}, 0.05)))"
+    found = json.loads(subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True).stdout)
+    np.testing.assert_allclose(found, expected, atol=0.02 * expected.max())
+
+
+def test_gaba_region_and_broadening_are_offered_for_edited_data(edited):
+    spec = figure_data(edited.page)["spectra"]
+    assert spec["zooms"] == {"gaba": [2.6, 4.2]}
+    assert {t["mhz"] for t in spec["traces"] if t.get("yaxis") != "y2"} == {FREQUENCY}
+    html = edited.page.split('id="figure-spectra"')[1].split("</figure>")[0]
+    assert "GABA region" in html and "Line broadening for display" in html
+    assert "real, n = 6" in {t["name"] for t in spec["traces"]}
 
 
 def test_help_needs_nothing_heavy():

@@ -38,19 +38,23 @@ class Study:
 
     root: Path
     folder: Path
+    config: str = "study.yaml"
 
     @property
     def results(self) -> Path:
         return self.folder / "results" / "tiny"
 
     def write(self, config: dict, rows: list[dict]) -> None:
-        (self.folder / "study.yaml").write_text(yaml.safe_dump(config))
+        (self.folder / self.config).write_text(yaml.safe_dump(config))
         lines = ["\t".join(COLUMNS)] + ["\t".join(row[c] for c in COLUMNS) for row in rows]
-        (self.folder / "samples.tsv").write_text("\n".join(lines) + "\n")
+        sheet = self.folder / "samples.tsv"
+        text = "\n".join(lines) + "\n"
+        if not sheet.exists() or sheet.read_text() != text:  # an equal sheet keeps its time
+            sheet.write_text(text)
 
     def snakemake(self, *arguments: str, path: str = "") -> subprocess.CompletedProcess:
         call = [sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile")]
-        call += ["--directory", str(self.folder), "--cores", "2", *arguments, "--configfile", "study.yaml"]
+        call += ["--directory", str(self.folder), "--cores", "2", *arguments, "--configfile", self.config]
         paths = [path, str(Path(sys.executable).parent), os.environ["PATH"]]
         environment = os.environ | {"PATH": os.pathsep.join(filter(None, paths))}
         return subprocess.run(call, cwd=self.folder, env=environment, capture_output=True, text=True)

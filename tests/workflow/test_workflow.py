@@ -48,17 +48,15 @@ def test_second_run_has_nothing_to_do(tiny):
 
 
 def test_a_fit_option_refits_but_does_not_retrain(tiny):
-    study = Study(tiny.root, tiny.folder)
-    changed = tiny.folder / "changed.yaml"
-    changed.write_text(yaml.safe_dump(CONFIG | {"quantify": {"baseline_order": 3}}))
-    # The later --configfile wins.
-    rules = study.rules_to_run("--configfile", str(changed), "--rerun-triggers", "params", "--")
+    study = Study(tiny.root, tiny.folder, "changed.yaml")
+    study.write(CONFIG | {"quantify": {"baseline_order": 3}}, sheet_rows())
+    rules = study.rules_to_run("--rerun-triggers", "params")
     assert rules >= {"quantify", "evaluate", "write_report"}
     assert not rules & {"phantom_siemens", "convert", "preprocess", "assemble", "train", "synthesise", "augment"}
 
 
-def test_a_training_option_does_not_convert_again(tiny, tmp_path):
-    study = tiny.copy_to(tmp_path / "copy")
+def test_a_training_option_does_not_convert_again(tiny):
+    study = Study(tiny.root, tiny.folder, "changed.yaml")
     study.write(CONFIG | {"train": {"epochs": 3}}, sheet_rows())
     rules = study.rules_to_run("--rerun-triggers", "params")
     assert rules >= {"train", "synthesise", "augment", "quantify", "write_report"}

@@ -109,7 +109,7 @@ def facts(study: Study) -> list[dict[str, str]]:
         n_real, n_total = augment["n_real"], augment["n_total"]
         note = "real + synthetic, " + str(augment.get("count", "per_condition")).replace("_", " ")
         found.append(("transients per cell", f"{n_real} + {n_total - n_real}", note))
-    found.append(("fitting engine", study.engine, ", ".join(study.conditions)))
+    found.append(("fitting engine", study.engine, ", ".join(study.fitted_conditions)))
     if "seed" in study.config:
         found.append(("seed", str(study.config["seed"]), ""))
     return [{"name": name, "value": value, "note": note} for name, value, note in found]
@@ -119,6 +119,7 @@ def build(study: Study) -> dict[str, Any]:
     """Gather everything that the template shows."""
     from mrs_synthesis import report_agreement as agreement
     from mrs_synthesis import report_data as data
+    from mrs_synthesis import report_effective as effects
     from mrs_synthesis import report_figures as figures
     from mrs_synthesis import report_metrics as metrics
     from mrs_synthesis import report_words as words
@@ -130,15 +131,15 @@ def build(study: Study) -> dict[str, Any]:
         except (InputError, SkippedError) as error:
             problems.append(str(error))
     fits = {unit: data.fitted_cells(study, unit) for unit in study.shown_units(FIT_UNITS)}
-    checks = {
-        unit: table for unit in _spread(study, QC_UNITS) if (table := data.quality_control(study, unit)) is not None
-    }
-    effective = agreement.with_measure(study.table("effective_transients", "metabolite", "source", "n_eff"))
+    most = len(study.units) if study.reconstructs else QC_UNITS
+    checks = {unit: table for unit in _spread(study, most) if (table := data.quality_control(study, unit)) is not None}
+    ratios = study.ratios
+    effective = agreement.with_measure(study.table("effective_transients", "metabolite", "source", "n_eff"), ratios)
     biases = {
-        name: agreement.with_measure(study.table(name, "metabolite", "source", "bias_percent"))
+        name: agreement.with_measure(study.table(name, "metabolite", "source", "bias_percent"), ratios)
         for name in ("bias", "bias_by_site", "bias_truth")
     }
-    estimates = agreement.with_measure(study.table("concentrations", "unit", "metabolite", "source", "per_tcr"))
+    estimates = agreement.with_measure(study.table("concentrations", "unit", "metabolite", "source", "per_tcr"), ratios)
     bias, by_site = biases["bias"], biases["bias_by_site"]
     if by_site is not None and ("site" not in by_site or by_site["site"].nunique() < 2):
         by_site = None
@@ -146,7 +147,16 @@ def build(study: Study) -> dict[str, Any]:
     verdicts = {}
     if effective is not None:
         for measure in agreement.measures(effective):
-            verdicts[measure] = words.verdict(words.worths(effective, measure), n_real_of(study, effective))
+            n_real = cell_size(study, effective, "n_real")
+            verdicts[measure] = words.verdict(words.worths(effective, measure), n_real)
+    lead = words.lead(verdicts)
+    if study.reconstructs:
+        verdicts = words.reconstruction_verdicts(bias, by_site, margin)
+        lead = words.reconstruction_lead(verdicts, margin)
+    if study.reconstructs:
+        site_figure = agreement.site_panels(bias, by_site, margin)
+    else:
+        site_figure = agreement.bias_figure(by_site, margin, "bias_by_site", by="site")
     measured = {
         name: table
         for name, table in study.tables.items()
@@ -161,23 +171,25 @@ def build(study: Study) -> dict[str, Any]:
         "metrics": metrics.metrics_figure(measured),
         "bias": agreement.bias_figure(bias, margin),
         "bias_truth": agreement.bias_figure(biases["bias_truth"], margin, "bias_truth"),
-        "bias_by_site": agreement.bias_figure(by_site, margin, "bias_by_site", by="site"),
+        "bias_by_site": site_figure,
         "agreement": agreement.agreement_figure(estimates, bias),
-        "effective": agreement.effective_figure(effective, bias),
+        "effective": effects.effective_figure(effective, bias),
     }
     order = [name for name in ABOUT if name in study.tables] + sorted(set(study.tables) - set(ABOUT))
     return {
         "study": study,
         "facts": facts(study),
         "notices": words.notices(study),
-        "lead": words.lead(verdicts),
+        "lead": lead,
         "verdicts": verdicts,
-        "bias_sentences": words.bias_sentences(bias, margin),
+        "bias_sentences": [] if study.reconstructs else words.bias_sentences(bias, margin),
+        "sites": agreement.site_table(bias, by_site) if study.reconstructs and site_figure else None,
         "marks": words.MARKS,
         "slope_limit": words.SLOPE_LIMIT,
         "margin": margin,
         "figures": {key: figure for key, figure in made.items() if figure},
         "statistics": statistics,
+        "averages": bool(statistics) and all(found.single for found in statistics.values()),
         "problems": problems,
         "rejected": data.rejected(study),
         "tables": [
@@ -187,18 +199,20 @@ def build(study: Study) -> dict[str, Any]:
         "software": data.software(study),
         "config_text": json.dumps(study.config, indent=2, sort_keys=True, ensure_ascii=False),
         "bias": bias,
+        "by_site": by_site,
+        "effective": effective,
     }
 
 
-def n_real_of(study: Study, effective: pd.DataFrame) -> float:
-    """Return the real transients of a filled-up cell, per edit condition, as the table has them, else the config."""
+def cell_size(study: Study, effective: pd.DataFrame, column: str) -> float:
+    """Return `column` (n_real or n_total) of a filled-up cell, per edit condition, of the table, else the config."""
     from mrs_synthesis.report_data import SYNTHETIC
 
-    if "n_real" in effective:
-        known = effective.loc[effective["source"].isin(SYNTHETIC), "n_real"].dropna()
+    if column in effective:
+        known = effective.loc[effective["source"].isin(SYNTHETIC), column].dropna()
         if len(known):
             return float(known.iloc[0])
-    return float(study.config.get("augment", {}).get("n_real", "nan"))
+    return float(study.config.get("augment", {}).get(column, "nan"))
 
 
 def _spread(study: Study, limit: int) -> list[str]:
@@ -245,14 +259,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from mrs_synthesis.files import write_text
     from mrs_synthesis.report_data import load
-    from mrs_synthesis.report_svg import write_bias, write_spectra
+    from mrs_synthesis.report_svg import write_bias, write_effective, write_spectra
 
     study = load(a.study, a.results, a.engine)
     context = build(study)
     page = render(context)
     write_text(a.output, page)
     folder = a.output.parent / "figures"
-    write_bias(folder / "bias.svg", context["bias"], context["margin"])
+    write_bias(
+        folder / "bias.svg", context["bias"], context["margin"], context["by_site"] if study.reconstructs else None
+    )
+    effective = context["effective"]
+    sizes = [cell_size(study, effective, n) if effective is not None else float("nan") for n in ("n_real", "n_total")]
+    write_effective(folder / "effective.svg", effective, *sizes)
     write_spectra(folder / "spectra.svg", context["statistics"])
     print(f"{a.output}: {len(page.encode()) / 1e6:.1f} MB, {len(context['figures'])} figures", flush=True)
 

@@ -1,4 +1,4 @@
-"""The report's figures of bias, agreement and effective transients.
+"""The report's figures of bias and agreement.
 
 As in `report_figures`, a figure is a dictionary for the page's script.
 """
@@ -15,7 +15,6 @@ from mrs_synthesis.report_style import (
     BLACK,
     COLOURS,
     GREY,
-    SKY,
     Figure,
     cell_name,
     cell_rank,
@@ -32,7 +31,6 @@ from mrs_synthesis.report_words import short
 if TYPE_CHECKING:
     import pandas as pd
 
-LOG_TICKS = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]
 HOVERED = {
     "bias_percent": "bias / %",
     "slope": "slope",
@@ -41,17 +39,28 @@ HOVERED = {
     "tost_p": "TOST p",
     "n": "n",
 }
+ALL_SITES = "all sites"
 MARGIN_FILL = "rgba(86, 180, 233, 0.18)"
 
 
-def with_measure(table: pd.DataFrame | None) -> pd.DataFrame | None:
-    """Return the table with a column ``measure``: the ratio to tCr and the condition that it was fitted in."""
+def with_measure(table: pd.DataFrame | None, ratios: Sequence[str] = ()) -> pd.DataFrame | None:
+    """Return the table with a column ``measure``, its rows in the order of `ratios` (``condition:metabolite``).
+
+    A measure is the ratio to tCr and, in edited data, the condition that it was fitted in.
+    """
     if table is None:
         return None
-    if "condition" not in table:
-        return table.assign(measure=table["metabolite"] + "/tCr")
-    pairs = zip(table["metabolite"], table["condition"], strict=True)
-    return table.assign(measure=[f"{m}/tCr" + ("" if missing(c) else f" ({c})") for m, c in pairs])
+    conditions = table["condition"] if "condition" in table else [None] * len(table)
+    pairs = zip(table["metabolite"], conditions, strict=True)
+    table = table.assign(measure=[measure_name(metabolite, condition) for metabolite, condition in pairs])
+    asked = [measure_name(*reversed(ratio.split(":", 1))) for ratio in ratios]
+    rank = {name: position for position, name in enumerate(asked)}
+    return table.sort_values("measure", key=lambda names: names.map(rank).fillna(len(rank)), kind="stable")
+
+
+def measure_name(metabolite: str, condition: str | None = None) -> str:
+    """Return a ratio's name, e.g. ``GABA+/tCr (DIFF)``."""
+    return f"{metabolite}/tCr" + ("" if missing(condition) or condition == "UNEDITED" else f" ({condition})")
 
 
 def measures(table: pd.DataFrame) -> list[str]:
@@ -59,7 +68,8 @@ def measures(table: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(table["measure"]))
 
 
-def _choice(table: pd.DataFrame) -> dict[str, Any]:
+def metabolite_choice(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the buttons that choose a measure."""
     return control("measure", "Metabolite", [(m, m) for m in measures(table)])
 
 
@@ -99,7 +109,7 @@ def bias_figure(
             axis = {"categoryorder": "array", "categoryarray": labels, "range": [-0.6, len(labels) - 0.4]}
             layout = {"annotations": [_side_note(None, "<b>slope</b>"), *notes], "yaxis": axis}
             layouts.append({"when": when, "layout": layout})
-    choices = [_choice(table)]
+    choices = [metabolite_choice(table)]
     if by:
         choices.append(control("series", "Source", [(n, n) for n in synthetic_first(series)], kind="select"))
     band = []
@@ -121,6 +131,95 @@ def bias_figure(
             "yaxis": {"type": "category", "gridcolor": "#f4f5f7"},
         },
     }
+
+
+def site_rows(bias: pd.DataFrame, by_site: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return rows of bias with a ``site``: every site in order, after them all sites together.
+
+    Their ``name`` has the number of the site's subjects, the largest over metabolites, too.
+    """
+    rows = by_site.sort_values("site", kind="stable").to_dict("records")
+    rows += bias.assign(site=ALL_SITES).to_dict("records")
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row["site"]] = max(counts.get(row["site"], 0), 0 if missing(row.get("n")) else int(row["n"]))
+    return [row | {"n_site": counts[row["site"]], "name": f"{row['site']}, n = {counts[row['site']]}"} for row in rows]
+
+
+def site_panels(bias: pd.DataFrame | None, by_site: pd.DataFrame | None, margin: float | None) -> Figure | None:
+    """Forest plots side by side, a panel per metabolite and a line per site, of a study of reconstructions only."""
+    if bias is None or by_site is None:
+        return None
+    shown = measures(bias)
+    rows = site_rows(bias, by_site)
+    sites = list(dict.fromkeys(plain(row["name"]) for row in rows))[::-1]
+    across = min(len(shown), 3)
+    down = -(-len(shown) // across)
+    gap = 0.44 / down
+    high = (1 - gap * (down - 1)) / down
+    traces, shapes, notes, axes = [], [], [], {}
+    for i, measure in enumerate(shown):
+        end = str(i + 1) if i else ""
+        column, line = i % across, i // across
+        x_domain = [column / across + 0.012 * (column > 0), (column + 1) / across - 0.012 * (column < across - 1)]
+        top = 1 - line * (high + gap)
+        y_domain = [max(top - high, 0), top]
+        own = [row for row in rows if row["measure"] == measure]
+        for together in (False, True):
+            group = [row for row in own if (row["site"] == ALL_SITES) == together]
+            for trace in _forest_rows(group, [plain(row["name"]) for row in group]) if group else ():
+                if together:
+                    trace = recoloured(trace, BLACK)
+                traces.append(trace | {"xaxis": f"x{end}", "yaxis": f"y{end}"})
+        axes[f"xaxis{end}"] = {"domain": x_domain, "anchor": f"y{end}", "title": {"text": "bias / %"}, "nticks": 7}
+        axes[f"yaxis{end}"] = {
+            "domain": y_domain,
+            "anchor": f"x{end}",
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": sites,
+            "range": [-0.6, len(sites) - 0.4],
+            "showticklabels": column == 0,
+            "gridcolor": "#f4f5f7",
+        }
+        place = {"xref": f"x{end}", "yref": f"y{end} domain", "y0": 0, "y1": 1, "layer": "below"}
+        if margin is not None:
+            fill = {"fillcolor": MARGIN_FILL, "line": {"width": 0}}
+            shapes.append(place | {"type": "rect", "x0": -margin, "x1": margin} | fill)
+        shapes.append(place | {"type": "line", "x0": 0, "x1": 0, "line": {"color": GREY, "width": 1}})
+        note = {"x": x_domain[0], "y": y_domain[1], "xref": "paper", "yref": "paper", "xanchor": "left"}
+        note |= {"yanchor": "bottom", "text": f"<b>{plain(measure)}</b>", "showarrow": False}
+        notes.append(note)
+    layout = {"height": 100 + down * (60 + 27 * len(sites)), "shapes": shapes, "annotations": notes, **axes}
+    return {"id": "bias_by_site", "arrays": {}, "traces": traces, "controls": [], "layout": layout}
+
+
+def recoloured(trace: dict[str, Any], colour: str) -> dict[str, Any]:
+    """Return a trace in another colour."""
+    parts = {key: trace[key] | {"color": colour} for key in ("line", "marker", "error_x") if key in trace}
+    return trace | parts
+
+
+def site_table(bias: pd.DataFrame, by_site: pd.DataFrame) -> dict[str, Any]:
+    """Return biases by site as a table: ``measures`` and ``rows`` (site, n, cells: text, interval, value)."""
+    rows = site_rows(bias, by_site)
+    table = []
+    for site, n in dict.fromkeys((row["site"], row["n_site"]) for row in rows):
+        own = {row["measure"]: row for row in rows if row["site"] == site}
+        cells = []
+        for measure in measures(bias):
+            row = own.get(measure, {})
+            low, high = row.get("bias_ci_low"), row.get("bias_ci_high")
+            cell = {"text": signed(row.get("bias_percent")), "value": number(row.get("bias_percent"))}
+            known = not missing(low) and not missing(high)
+            cells.append(cell | {"interval": f"({signed(low)} to {signed(high)})" if known else ""})
+        table.append({"site": str(site), "n": n, "cells": cells})
+    return {"measures": measures(bias), "rows": table}
+
+
+def signed(value: Any) -> str:
+    """Return a percentage to one decimal place with its sign."""
+    return "n/a" if missing(value) else f"{value:+.1f}".replace("-", "−")
 
 
 def _forest_rows(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -224,7 +323,7 @@ def agreement_figure(estimates: pd.DataFrame | None, bias: pd.DataFrame | None) 
         "arrays": arrays,
         "traces": traces,
         "controls": [
-            _choice(bias),
+            metabolite_choice(bias),
             control("series", "Source", [(n, n) for n in synthetic_first(names)], kind="select"),
         ],
         "layout": {
@@ -241,67 +340,3 @@ def hash_of(names: Sequence[str]) -> str:
     import hashlib
 
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
-
-
-def effective_figure(effective: pd.DataFrame | None, bias: pd.DataFrame | None) -> Figure | None:
-    """Learning curve of real transients with every source's place on it, and N_eff against the slope."""
-    if effective is None:
-        return None
-    traces = []
-    for measure in measures(effective):
-        when = {"measure": measure}
-        if bias is not None and {"n_real", "rmse_percent"} <= set(bias.columns):
-            real = bias[(bias["measure"] == measure) & (bias["source"] == "real")].sort_values("n_real")
-            traces.append(
-                {
-                    "when": when,
-                    "x": real["n_real"].tolist(),
-                    "y": [number(v) for v in real["rmse_percent"]],
-                    "mode": "lines+markers",
-                    "name": "real transients",
-                    "marker": marker("real"),
-                    "line": {"color": COLOURS["real"], "width": 1.6},
-                    "hovertemplate": "%{x} real transients: RMS error %{y:.3g} %<extra></extra>",
-                }
-            )
-        rows = effective[effective["measure"] == measure].to_dict("records")
-        for row in sorted((r for r in rows if not missing(r["n_eff"])), key=cell_rank):
-            name = cell_name(row)
-            hover = f"{name}<br>N<sub>eff</sub> {short(row['n_eff'])}, slope {short(row.get('slope'))}<extra></extra>"
-            common = {"when": when, "mode": "markers", "name": name, "hovertemplate": hover}
-            common["marker"] = marker(row["source"], row.get("decoder"))
-            bars = error_bars([row], "n_eff", "n_eff_ci_low", "n_eff_ci_high")
-            bars |= {"color": COLOURS.get(row["source"], GREY), "thickness": 1.2}
-            at, beside = [number(row["n_eff"])], row.get("slope")
-            if not missing(row.get("rmse_percent")) and row["source"] != "real":
-                error = {"x": at, "y": [number(row["rmse_percent"])], "error_x": bars}
-                traces.append(common | error)
-            if not missing(beside):
-                extra = {"x": [number(beside)], "y": at, "error_y": bars, "xaxis": "x2", "yaxis": "y2"}
-                traces.append(common | extra | {"showlegend": False})
-    one = {"type": "line", "xref": "x2", "yref": "paper", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "layer": "below"}
-    return {
-        "id": "effective",
-        "arrays": {},
-        "traces": traces,
-        "controls": [_choice(effective)],
-        "layout": {
-            "height": 620,
-            "showlegend": True,
-            "legend": {"y": -0.14, "yanchor": "top"},
-            "shapes": [one | {"line": {"color": SKY, "width": 2}}],
-            "xaxis": {
-                "domain": [0, 0.46],
-                "type": "log",
-                "title": {"text": "real transients, or N<sub>eff</sub>"},
-                "tickvals": LOG_TICKS,
-            },
-            "yaxis": {"type": "log", "title": {"text": "RMS error / %"}, "tickvals": LOG_TICKS},
-            "xaxis2": {
-                "domain": [0.56, 1],
-                "title": {"text": "slope on the reference (1: kept, 0: lost)"},
-                "anchor": "y2",
-            },
-            "yaxis2": {"type": "log", "title": {"text": "N<sub>eff</sub>"}, "anchor": "x2", "tickvals": LOG_TICKS},
-        },
-    }

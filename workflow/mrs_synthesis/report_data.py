@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,19 @@ SOURCE_NAMES = {
 }
 
 
+class Transients(NamedTuple):
+    """A unit's transients: ppm (W,), mean, SD (W,) and number per (series, condition), the spectrometer's frequency."""
+
+    ppm: np.ndarray
+    series: dict[tuple[str, str], tuple[np.ndarray, np.ndarray, int]]
+    mhz: float
+
+    @property
+    def single(self) -> bool:
+        """Whether there is but one transient, an average, so that no SD is known."""
+        return all(n == 1 for _, _, n in self.series.values())
+
+
 @dataclass
 class Study:
     """All that a report is made from.
@@ -51,8 +64,8 @@ class Study:
         The table of units; column `failed` says whether a stage failed.
     tables, dictionaries
         Result tables and their data dictionaries by name.
-    grid, model, basis
-        Contents of grid.json, the model's config.json, and each basis set's basis.json; empty if absent.
+    grid, model, basis, summary
+        Contents of grid.json, the model's config.json, each basis set's basis.json, summary.json; empty if absent.
     losses
         Training curves, or None.
     """
@@ -68,6 +81,7 @@ class Study:
     grid: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     basis: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
     losses: pd.DataFrame | None = None
     model_sha256: str = ""
 
@@ -86,6 +100,23 @@ class Study:
         """Conditions with spectra, the difference included."""
         names = tuple(self.grid.get("conditions") or ("UNEDITED",))
         return (*names, "DIFF") if names == ("OFF", "ON") else names
+
+    @property
+    def fitted_conditions(self) -> list[str]:
+        """Conditions that were fitted, as far as the table of estimates tells."""
+        table = self.table("concentrations", "condition")
+        found = set(self.conditions) if table is None else set(table["condition"].dropna())
+        return [name for name in CONDITION_ORDER if name in found]
+
+    @property
+    def ratios(self) -> list[str]:
+        """The evaluated ratios, ``condition:metabolite``, in the configuration's order."""
+        return list(self.summary.get("ratios") or self.config.get("evaluate", {}).get("ratios") or ())
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether scans are averages, so that reconstructions are compared and nothing is filled up."""
+        return self.config.get("augment", {}).get("design") == "reconstruction"
 
     def table(self, name: str, *columns: str) -> pd.DataFrame | None:
         """Return a table if it has rows and the `columns`, else None."""
@@ -138,6 +169,7 @@ def load(name: str, results: Path, engine: str) -> Study:
         if path.stat().st_size:
             study.tables[path.stem] = read_table(path)
             study.dictionaries[path.stem] = _read_json(path.with_suffix(".json"))
+    study.summary = _read_json(results / "tables" / "summary.json")
     study.grid = _read_json(results / "training" / "grid.json")
     study.basis = {path.parent.name: _read_json(path) for path in sorted((results / "basis").glob("*/basis.json"))}
     study.model = _read_json(results / "model" / "config.json")
@@ -194,8 +226,8 @@ def window_spectra(scan: Scan) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return ppm[inside], found
 
 
-def transient_statistics(study: Study, unit: str) -> tuple[np.ndarray, dict[tuple[str, str], tuple]]:
-    """Return ppm and, per (series, condition), mean and SD over transients and their number.
+def transient_statistics(study: Study, unit: str) -> Transients:
+    """Return means and SDs over a unit's transients.
 
     Series are ``real`` (every preprocessed transient), ``reconstruction``, and ``random|mean`` and so on for synthetic
     ones. All are divided by one number per unit: the largest real mean of OFF (or UNEDITED) within 1.8-3.4 ppm.
@@ -212,13 +244,14 @@ def transient_statistics(study: Study, unit: str) -> tuple[np.ndarray, dict[tupl
     for mode in SYNTHETIC:
         for decoder in ("mean", "sampled"):
             files[f"{mode}|{decoder}"] = study.path(unit, f"desc-synth{mode.title()}{decoder.title()}_svs.nii.gz")
-    axis, scale, found = None, 1.0, {}
+    axis, scale, found, mhz = None, 1.0, {}, float("nan")
     for series, path in files.items():
         if series != "real" and (not path.is_file() or not path.stat().st_size):
             continue
-        ppm, by_condition = window_spectra(read_scan(path))
+        scan = read_scan(path)
+        ppm, by_condition = window_spectra(scan)
         if axis is None:
-            axis = ppm
+            axis, mhz = ppm, float(scan.frequency_mhz)
             first = by_condition.get("OFF", next(iter(by_condition.values())))
             inside = (axis >= SCALE_PPM[0]) & (axis <= SCALE_PPM[1])
             scale = float(np.max(np.abs(first.mean(0)[inside]), initial=0.0)) or 1.0
@@ -227,7 +260,7 @@ def transient_statistics(study: Study, unit: str) -> tuple[np.ndarray, dict[tupl
             if ppm.shape != axis.shape or not np.allclose(ppm, axis):
                 mean, sd = np.interp(axis, ppm, mean), np.interp(axis, ppm, sd)
             found[series, condition] = (mean, sd, len(values))
-    return axis, found
+    return Transients(axis, found, mhz)
 
 
 def fitted_cells(study: Study, unit: str) -> list[dict[str, Any]]:

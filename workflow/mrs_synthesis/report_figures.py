@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrs_synthesis.report_data import pack
+from mrs_synthesis.report_data import Transients, pack
 from mrs_synthesis.report_style import (
     BLACK,
     BLUE,
@@ -37,19 +37,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def spectra_figure(statistics: dict[str, tuple[np.ndarray, dict]]) -> Figure | None:
-    """Show mean and SD over transients per unit, condition and series; `statistics` as of `report_data`, by unit."""
+GABA_PPM = (2.6, 4.2)
+REGIONS = (("whole", "whole"), ("gaba", "GABA region"))
+NO_SD = {"xaxis": {"anchor": "y"}, "yaxis": {"domain": [0, 1]}, "yaxis2": {"visible": False}}
+
+
+def spectra_figure(statistics: dict[str, Transients]) -> Figure | None:
+    """Show mean and SD over transients per unit, condition and series; `statistics` as of `report_data`, by unit.
+
+    Views can be zoomed to the GABA region, and means broadened by the page's script, which needs a trace's ``mhz``.
+    """
     if not statistics:
         return None
-    axis, pooled = _pooled(statistics)
-    everything = {"all": (axis, pooled), **statistics} if len(statistics) > 1 else statistics
+    single = all(found.single for found in statistics.values())
+    everything = {"all": pooled(statistics), **statistics} if len(statistics) > 1 else statistics
     series = sorted(
-        {name for _, found in everything.values() for name, _ in found},
+        {name for unit in everything.values() for name, _ in unit.series},
         key=lambda name: (series_rank(name.split("|")[0]), name),
     )
-    conditions = conditions_in(condition for _, found in everything.values() for _, condition in found)
+    conditions = conditions_in(condition for unit in everything.values() for _, condition in unit.series)
     arrays, traces = {}, []
-    for number, (unit, (ppm, found)) in enumerate(everything.items()):
+    for number, (unit, (ppm, found, mhz)) in enumerate(everything.items()):
         arrays[f"ppm{number}"] = pack(ppm)
         for name in series:
             for condition in conditions:
@@ -57,7 +65,7 @@ def spectra_figure(statistics: dict[str, tuple[np.ndarray, dict]]) -> Figure | N
                     continue
                 mean, sd, n = found[name, condition]
                 key = f"{number}.{name}.{condition}"
-                arrays[f"{key}.mean"], arrays[f"{key}.sd"] = pack(mean), pack(sd)
+                arrays[f"{key}.mean"] = pack(mean)
                 source, _, decoder = name.partition("|")
                 line = {
                     "color": COLOURS.get(source, GREY),
@@ -71,10 +79,16 @@ def spectra_figure(statistics: dict[str, tuple[np.ndarray, dict]]) -> Figure | N
                     "line": line,
                     "name": f"{'real' if source == 'real' else series_name(source, decoder)}, n = {n}",
                 }
-                traces.append(common | {"y": {"ref": f"{key}.mean"}, "sd": {"ref": f"{key}.sd"}})
+                traces.append(common | {"y": {"ref": f"{key}.mean"}, "mhz": mhz})
                 if n > 1:
-                    traces.append(common | {"y": {"ref": f"{key}.sd"}, "yaxis": "y2", "xaxis": "x"})
+                    arrays[f"{key}.sd"] = pack(sd)
+                    traces[-1]["sd"] = {"ref": f"{key}.sd"}
+                    spread = {"y": {"ref": f"{key}.sd"}, "yaxis": "y2", "xaxis": "x", "showlegend": False}
+                    traces.append(common | spread)
     shown = [s for s in series if s.endswith("|sampled")] or series
+    height = f"real part / {'OFF ' if 'OFF' in conditions else ''}maximum"
+    words = f"average of {len(statistics)} scans"
+    band = {"value": "sd", "label": f"SD over {'scans' if single else 'single transients'}", "on": True}
     chips = [
         {
             "value": name,
@@ -90,19 +104,28 @@ def spectra_figure(statistics: dict[str, tuple[np.ndarray, dict]]) -> Figure | N
         "arrays": arrays,
         "traces": traces,
         "controls": [
-            control("unit", "Subject", [(u, "all, averaged" if u == "all" else u) for u in everything], kind="select"),
+            control("unit", "Subject", [(u, words if u == "all" else u) for u in everything], kind="select"),
             control("condition", "Condition", [(c, c) for c in by_default(conditions)]),
             toggles("series", "Show", chips),
-            toggles("band", "Band", [{"value": "sd", "label": "SD of single transients", "on": True}]),
+            *([] if single and len(everything) == 1 else [toggles("band", "Band", [band])]),
+            *([control("region", "Region", REGIONS)] if "DIFF" in conditions else []),
+            control("broadening", "Line broadening for display", [(hz, f"{hz} Hz") for hz in ("0", "3", "6")]),
         ],
+        "zooms": {"gaba": GABA_PPM},
+        "layouts": [{"when": {"unit": u}, "layout": NO_SD} for u, found in everything.items() if found.single],
         "layout": {
             "height": 600,
             "hovermode": "x",
+            "showlegend": True,
             "xaxis": PPM_AXIS | {"anchor": "y2", "hoverformat": ".3f"},
-            "yaxis": {"domain": [0.38, 1], "title": {"text": "real part / OFF maximum"}, "hoverformat": ".4g"},
+            "yaxis": {
+                "domain": [0.38, 1],
+                "title": {"text": height},
+                "hoverformat": ".4g",
+            },
             "yaxis2": {
                 "domain": [0, 0.3],
-                "title": {"text": "SD of transients"},
+                "title": {"text": f"SD over {'scans' if single else 'transients'}"},
                 "rangemode": "tozero",
                 "hoverformat": ".4g",
             },
@@ -110,18 +133,24 @@ def spectra_figure(statistics: dict[str, tuple[np.ndarray, dict]]) -> Figure | N
     }
 
 
-def _pooled(statistics: dict[str, tuple[np.ndarray, dict]]) -> tuple[np.ndarray, dict]:
-    """Return the mean of the units' means, and the root of the mean of their variances."""
-    axis = next(iter(statistics.values()))[0]
+def pooled(statistics: dict[str, Transients]) -> Transients:
+    """Return the mean of the units' means, and the root of the mean of their variances.
+
+    Where every unit is a single average, the SD is that between units.
+    """
+    axis = next(iter(statistics.values())).ppm
     gathered: dict = {}
-    for ppm, found in statistics.values():
+    for ppm, found, _ in statistics.values():
         for key, (mean, sd, n) in found.items():
             gathered.setdefault(key, []).append((np.interp(axis, ppm, mean), np.interp(axis, ppm, sd), n))
-    pooled = {}
+    together = {}
     for key, parts in gathered.items():
         means, sds, counts = zip(*parts, strict=True)
-        pooled[key] = (np.mean(means, axis=0), np.sqrt(np.mean(np.square(sds), axis=0)), int(np.sum(counts)))
-    return axis, pooled
+        sd = np.sqrt(np.mean(np.square(sds), axis=0))
+        if len(counts) > 1 and max(counts) == 1:
+            sd = np.std(means, axis=0, ddof=1)
+        together[key] = (np.mean(means, axis=0), sd, int(np.sum(counts)))
+    return Transients(axis, together, float(np.mean([unit.mhz for unit in statistics.values()])))
 
 
 def fits_figure(cells: dict[str, list[dict[str, Any]]]) -> Figure | None:
@@ -239,10 +268,15 @@ QC_PANELS = (
 
 
 def qc_figure(tables: dict[str, pd.DataFrame]) -> Figure | None:
-    """Shift, phase, SNR and line width of every transient by unit; rejected ones are crosses."""
+    """Shift, phase, SNR and line width of every transient by unit, of averages by scan; rejected ones are crosses."""
     panels = [(c, label) for c, label in QC_PANELS if any(c in t for t in tables.values())]
     if not panels:
         return None
+    single = all(table["transient"].nunique() < 2 for table in tables.values())
+    if single:  # averages: scans side by side say more than one point each
+        import pandas as pd
+
+        tables = {"all": pd.concat([table.assign(transient=unit) for unit, table in tables.items()])}
     traces = []
     colours = {"OFF": BLUE, "ON": RED, "UNEDITED": BLUE}
     for unit, table in tables.items():
@@ -257,7 +291,7 @@ def qc_figure(tables: dict[str, pd.DataFrame]) -> Figure | None:
                         continue
                     trace = {
                         "when": {"unit": unit},
-                        "x": part["transient"].astype(int).tolist(),
+                        "x": part["transient"].tolist(),
                         "y": pack(part[column].astype(float)),
                         "xaxis": "x",
                         "yaxis": f"y{i + 1}" if i else "y",
@@ -291,7 +325,7 @@ def qc_figure(tables: dict[str, pd.DataFrame]) -> Figure | None:
         "layout": {
             "height": 150 * len(panels) + 90,
             "showlegend": True,
-            "xaxis": {"title": {"text": "transient (in order of acquisition)"}, "anchor": last},
+            "xaxis": {"title": {"text": "" if single else "transient (in order of acquisition)"}, "anchor": last},
             **axes,
         },
     }

@@ -5,7 +5,7 @@ As in `report_figures`, a figure is a dictionary for the page's script.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mrs_synthesis.report_style import (
     COLOURS,
@@ -72,9 +72,15 @@ def quality_figure(table: pd.DataFrame | None) -> Figure | None:
         "arrays": {},
         "traces": traces,
         "controls": [control("metric", "Metric", metrics.items(), kind="select")],
-        "layouts": [{"when": {"metric": m}, "layout": {"yaxis": {"title": {"text": t}}}} for m, t in metrics.items()],
+        "layouts": [{"when": {"metric": m}, "layout": {"yaxis": _axis(table[m], t)}} for m, t in metrics.items()],
         "layout": {"height": 470, "xaxis": {"tickangle": -35}},
     }
+
+
+def _axis(values: pd.Series, title: str) -> dict[str, Any]:
+    """Return an axis with this title, logarithmic where positive values differ more than a hundredfold."""
+    low, high = values.min(), values.max()
+    return {"title": {"text": title}} | ({"type": "log", "dtick": 1} if 0 < 100 * low < high else {})
 
 
 def metrics_figure(tables: dict[str, pd.DataFrame]) -> Figure | None:

@@ -35,7 +35,7 @@ SYMBOLS = {
     "population_mean": "diamond",
     "population_mean_noisy": "diamond-open",
     "shrinkage": "triangle-up",
-    "low_rank": "star",
+    "low_rank": "triangle-down",
 }
 PPM_AXIS = {"title": {"text": "chemical shift / ppm"}, "range": [WINDOW_PPM[1], WINDOW_PPM[0]], "dtick": 0.5}
 Figure = dict[str, Any]

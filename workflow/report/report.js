@@ -41,8 +41,13 @@
     return value;
   };
   const expand = (spec, stored, state) => {
-    const { when, sd, ...trace } = stored;
+    const { when, sd, mhz, ...trace } = stored;
     for (const key of ["x", "y", "customdata", "text"]) if (key in trace) trace[key] = unpack(spec, trace[key]);
+    const hertz = Number(state.broadening || 0);
+    if (mhz !== undefined && hertz > 0) { // a broadened spectrum's SD is not known from the SD
+      trace.y = broaden(trace.x, trace.y, hertz / mhz);
+      return [trace];
+    }
     if (sd === undefined || (state.band && !state.band.has("sd"))) return [trace];
     const width = unpack(spec, sd);
     const upper = trace.y.map((v, i) => v + width[i]);
@@ -54,6 +59,33 @@
     };
     return [band, trace];
   };
+  /* Convolves the real part with a Lorentzian of this full width, which is what FID * exp(-pi * width * t) does. */
+  const broaden = (ppm, values, width) => {
+    const step = Math.abs(ppm[1] - ppm[0]);
+    const weights = values.map((_, i) => 1 / ((i * step) ** 2 + (width / 2) ** 2));
+    return values.map((_, i) => {
+      let sum = 0, all = 0;
+      values.forEach((value, j) => {
+        const weight = weights[Math.abs(i - j)];
+        sum += weight * value;
+        all += weight;
+      });
+      return sum / all;
+    });
+  };
+  /* Ranges that show one region of ppm, as high as the lines in it. */
+  const zoomed = (data, [low, high]) => {
+    const layout = { xaxis: { range: [high, low] } };
+    for (const [name, key] of [["y", "yaxis"], ["y2", "yaxis2"]]) {
+      const values = data.filter((t) => (t.yaxis || "y") === name )
+        .flatMap((t) => t.y.filter((_, i) => t.x[i] >= low && t.x[i] <= high));
+      if (!values.length) continue;
+      const bottom = name === "y2" ? 0 : Math.min(...values), top = Math.max(...values);
+      const space = 0.06 * (top - bottom || 1);
+      layout[key] = { range: [name === "y2" ? 0 : bottom - space, top + space] };
+    }
+    return layout;
+  };
   const matches = (when, state) =>
     Object.entries(when || {}).every(([key, value]) => {
       const chosen = state[key];
@@ -63,9 +95,12 @@
 
   const draw = (figure) => {
     const { spec, state, plot } = figure;
-    const data = spec.traces.filter((t) => matches(t.when, state)).flatMap((t) => expand(spec, t, state));
+    const zoom = spec.zooms && spec.zooms[state.region];
+    const data = spec.traces.filter((t) => matches(t.when, state)).flatMap((t) => expand(spec, t, state))
+      .filter((t) => !zoom || !t.fill);
     let layout = merge(BASE, spec.layout);
     for (const other of spec.layouts || []) if (matches(other.when, state)) layout = merge(layout, other.layout);
+    if (zoom) layout = merge(layout, zoomed(data, zoom));
     layout.height = layout.height || 420;
     for (const key of Object.keys(layout)) if (/^[xy]axis\d*$/.test(key)) layout[key] = merge(AXIS, layout[key]);
     const config = {

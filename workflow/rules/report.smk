@@ -38,6 +38,11 @@ rule write_report:
         bias=report(
             "<results>/figures/bias.svg", caption="../report/bias.rst", category="Bias"
         ),
+        effective=report(
+            "<results>/figures/effective.svg",
+            caption="../report/effective.rst",
+            category="Effective transients",
+        ),
         spectra=report(
             "<results>/figures/spectra.svg",
             caption="../report/spectra.rst",
