@@ -16,7 +16,7 @@ TABLES = ["conversion", "preprocessing", "concentrations", "quality", "bias", "e
 
 
 def test_demo_is_planned_to_the_report(root):
-    call = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "2"]
+    call = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "2"]
     done = subprocess.run(call, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     for rule in ("phantom_siemens", "phantom_philips", "train", "quantify", "write_report", "complete"):
