@@ -20,8 +20,8 @@ from mrs_synthesis.stage import InputError
 COMMAND = "fsl_mrs"
 GUARD = "MRS_SYNTHESIS_INSIDE_FSL_MRS"  # set in the second interpreter, so that there is never a third
 HOW_TO_GET_IT = (
-    "install it with `conda install -c https://fsl.fmrib.ox.ac.uk/fsldownloads/fslconda/public/ -c conda-forge "
-    "fsl_mrs` (free for non-commercial use only) and put its `fsl_mrs` command on PATH, or use the engine `batched`"
+    "install it from FSL's conda channel (envs/fsl-mrs.yaml names it; free for non-commercial use only) and put its "
+    "`fsl_mrs` command on PATH, or run with --sdm conda, or use the engine `batched`"
 )
 
 

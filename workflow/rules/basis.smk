@@ -15,7 +15,7 @@ rule simulate_basis:
         environment("phantom")
     params:
         flags=lambda wildcards: flags(BASIS_SETS[wildcards.set]["simulate"]),
-        code=code("basis_simulate"),
+        code=code("basis_simulate", "mrs_synthesis/spin_systems.json"),
     shell:
         "python -m mrs_synthesis.basis_simulate {params.flags:q} --output {output:q} 2>&1 | tee {log:q}"
 

@@ -39,7 +39,6 @@ BASIS_SETS = {entry["name"]: entry for entry in config["basis"]["sets"]}
 AMOUNTS = {
     key: config["augment"][key] for key in ("n_real", "n_total", "count", "replicates")
 }
-AUGMENTED = config["augment"]["design"] == "augmentation"
 SYNTHETIC_KINDS = [
     f"{mode.capitalize()}{decoder.capitalize()}"
     for mode in config["synthesise"]["modes"]
@@ -203,8 +202,11 @@ def flags(options, leave_out=()):
     return words
 
 
-def code(stage):
-    """Hash the modules that a stage runs, since Snakemake tracks no imports: a changed module reruns its stages."""
+def code(stage, *files):
+    """Hash what a stage runs, since Snakemake tracks no imports: a changed module reruns its stages.
+
+    The stage's module, all of the package that it imports, and further files of the workflow folder.
+    """
     todo, seen = [stage], {}
     while todo:
         name = todo.pop()
@@ -212,14 +214,14 @@ def code(stage):
         if name in seen or not path.exists():
             continue
         seen[name] = path.read_text()
-        todo += re.findall(
-            r"(?:from mrs_synthesis|import mrs_synthesis)\.(\w+)", seen[name]
-        )
-        for names in re.findall(r"from mrs_synthesis import (.+)", seen[name]):
+        todo += re.findall(r"(?:from|import) mrs_synthesis\.(\w+)", seen[name])
+        for names in re.findall(
+            r"from mrs_synthesis import (\([^)]*\)|.+)", seen[name]
+        ):
             todo += re.findall(r"\w+", names)
-    return hashlib.sha256(
-        "".join(seen[name] for name in sorted(seen)).encode()
-    ).hexdigest()[:12]
+    parts = [seen[name] for name in sorted(seen)]
+    parts += [(PACKAGE.parent / file).read_text() for file in files]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 
 def environment(stage, engine="batched"):

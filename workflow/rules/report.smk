@@ -1,5 +1,7 @@
 """One offline HTML page, and the figures that `snakemake --report` shows."""
 
+PAGE_FILES = ["report/report.html.j2", "report/report.css", "report/report.js"]
+
 
 rule config_record:
     """The validated config, all defaults filled in."""
@@ -58,7 +60,7 @@ rule write_report:
         study=STUDY,
         results=folder("page"),
         engine=ENGINE,
-        code=code("report"),
+        code=code("report", *PAGE_FILES),
     shell:
         r"""
         python -m mrs_synthesis.report --study {params.study} --results {params.results:q} --engine {params.engine} \
