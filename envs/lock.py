@@ -19,12 +19,12 @@ STAGES = {
     "phantom": [*SCANS, "scipy", "pandas"],
     "convert": [*SCANS, "spec2nii"],
     "preprocess": [*SCANS, "scipy", "pandas"],
-    "assemble": [*SCANS, "pandas"],
+    "assemble": [*SCANS, "pandas", "jsonschema"],
     "train": ["numpy", "pandas", "torch", "safetensors", "matplotlib"],
     "synthesise": [*SCANS, "pandas", "torch", "safetensors"],
     "augment": [*SCANS, "pandas"],
     "quantify": [*SCANS, "scipy", "pandas", "torch"],
-    "evaluate": [*SCANS, "scipy", "pandas"],
+    "evaluate": [*SCANS, "scipy", "pandas", "jsonschema"],
     "report": [*SCANS, "pandas", "plotly", "jinja2", "matplotlib"],
 }
 
