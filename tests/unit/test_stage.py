@@ -74,3 +74,14 @@ def test_failures_table_lists_the_failed_and_the_excluded_only(tmp_path):
     with pytest.raises(stage.InputError, match=r"1 scan\(s\) failed"):
         collect.complete([table], tmp_path / "complete.json")
     assert not (tmp_path / "complete.json").exists()
+
+
+def test_conversion_table_identifies_each_scan_and_spells_missing_as_bids_does(tmp_path):
+    record = {"stage": "convert", "unit": "sub-a", "status": "ok", "reason": "", "te_ms": 68.0, "tr_ms": None}
+    (tmp_path / "a.json").write_text(json.dumps(record))
+    (tmp_path / "units.tsv").write_text("unit\tsubject\tsession\tsite\nsub-a\ta\tn/a\tP3\n")
+    collect.conversion([tmp_path / "a.json"], tmp_path / "units.tsv", tmp_path / "conversion.tsv")
+    header, row = (line.split("\t") for line in (tmp_path / "conversion.tsv").read_text().splitlines())
+    found = dict(zip(header, row, strict=True))
+    assert (found["site"], found["te_ms"], found["tr_ms"], found["reason"]) == ("P3", "68", "n/a", "n/a")
+    assert set(header) == set(json.loads((tmp_path / "conversion.json").read_text()))

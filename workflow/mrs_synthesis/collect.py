@@ -124,7 +124,9 @@ def _identify(rows: pd.DataFrame, units: Path) -> pd.DataFrame:
 
 
 def _write(output: Path, table: pd.DataFrame, columns: dict[str, str]) -> None:
-    write_table(output, table)
+    import pandas as pd
+
+    write_table(output, table.replace("", pd.NA))
     descriptions = {name: {"Description": columns.get(name, f"The scan's {name}")} for name in table.columns}
     write_json(output.with_suffix(".json"), descriptions)
 
