@@ -152,7 +152,7 @@ def test_files_hold_replicates_by_blocks_and_their_plan(outputs):
     expected = cells.plan(range(TRANSIENTS), 2, 12, 3, 5, UNIT)
     for mode in synthesise.MODES:
         for decoder in synthesise.DECODERS:
-            path = synthesise.output_path(outputs, mode, decoder)
+            path = cells.synthetic_path(outputs, mode, decoder)
             assert path.name == f"{UNIT}_desc-synth{mode.capitalize()}{decoder.capitalize()}_svs.nii.gz"
             scan = read_scan(path)
             assert scan.fids.shape == (2, 3 * 10, 1, POINTS)
@@ -171,13 +171,13 @@ def test_files_hold_replicates_by_blocks_and_their_plan(outputs):
 
 def test_mean_has_nothing_outside_the_window_and_sampled_has_both_levels(outputs, study):
     _, _, ppm = study
-    mean = read_scan(synthesise.output_path(outputs, "hybrid", "mean"))
-    sampled = read_scan(synthesise.output_path(outputs, "hybrid", "sampled"))
+    mean = read_scan(cells.synthetic_path(outputs, "hybrid", "mean"))
+    sampled = read_scan(cells.synthetic_path(outputs, "hybrid", "sampled"))
     inside = (mean.ppm >= ppm[0] - 1e-6) & (mean.ppm <= ppm[-1] + 1e-6)
     spectrum = spectra.to_spectrum(mean.fids)
     assert np.abs(spectrum[..., ~inside]).max() < 1e-5 * np.abs(spectrum).max()
     added = np.fft.fftshift(np.fft.fft(sampled.fids - mean.fids), axes=-1)
-    replicates = sidecar(synthesise.output_path(outputs, "hybrid", "sampled"))["Plan"]["Replicates"]
+    replicates = sidecar(cells.synthetic_path(outputs, "hybrid", "sampled"))["Plan"]["Replicates"]
     for r, replicate in enumerate(replicates):
         block = added[:, 10 * r : 10 * (r + 1)]
         assert block[..., inside].real.std() == pytest.approx(SIGMA * replicate["Scale"], rel=0.05)
@@ -188,9 +188,9 @@ def test_interpolation_is_the_decoder_between_the_replicates_codes(outputs, stud
     """Whatever l was, each synthetic spectrum lies on the line that the decoder draws between the two codes."""
     folder, model, ppm = study
     scan = read_scan(folder / f"{UNIT}_desc-preproc_svs.nii.gz")
-    written = read_scan(synthesise.output_path(outputs, "interpolation", "mean"))
+    written = read_scan(cells.synthetic_path(outputs, "interpolation", "mean"))
     found = assemble.window_spectra(written.fids[:, :, 0], ppm, DWELL, FREQUENCY)
-    replicate = sidecar(synthesise.output_path(outputs, "interpolation", "mean"))["Plan"]["Replicates"][1]
+    replicate = sidecar(cells.synthetic_path(outputs, "interpolation", "mean"))["Plan"]["Replicates"][1]
     values = assemble.window_spectra(scan.fids[:, replicate["RealTransients"], 0], ppm, DWELL, FREQUENCY)
     scale = np.abs(values[0].mean(0))[(ppm >= 1.8) & (ppm <= 3.4)].max()
     assert replicate["Scale"] == pytest.approx(scale, rel=1e-6)
@@ -206,7 +206,7 @@ def test_interpolation_is_the_decoder_between_the_replicates_codes(outputs, stud
 def test_reconstruction_is_every_transient_through_the_model(outputs, study):
     folder, model, ppm = study
     scan = read_scan(folder / f"{UNIT}_desc-preproc_svs.nii.gz")
-    recon = read_scan(synthesise.reconstruction_path(outputs))
+    recon = read_scan(cells.reconstruction_path(outputs))
     assert recon.fids.shape == scan.fids.shape
     values = assemble.window_spectra(scan.fids[0, :, 0], ppm, DWELL, FREQUENCY) / 800
     with torch.no_grad():
@@ -226,7 +226,7 @@ def test_same_bytes_again_and_no_influence_of_the_reference(outputs, study, tmp_
     synthesise.main(arguments(folder, tmp_path / UNIT))
     for mode in synthesise.MODES:
         for decoder in synthesise.DECODERS:
-            new, old = (synthesise.output_path(p, mode, decoder) for p in (tmp_path / UNIT, outputs))
+            new, old = (cells.synthetic_path(p, mode, decoder) for p in (tmp_path / UNIT, outputs))
             assert new.read_bytes() == old.read_bytes()
             assert sidecar(new) == sidecar(old)
 
@@ -235,7 +235,7 @@ def test_mrs_tools_reads_the_files(outputs):
     tool = Path(sys.executable).with_name("mrs_tools")
     if not tool.exists():
         pytest.skip("needs mrs_tools, which comes with nifti-mrs, beside Python")
-    path = synthesise.output_path(outputs, "random", "sampled")
+    path = cells.synthetic_path(outputs, "random", "sampled")
     shown = subprocess.run([tool, "info", path], check=True, capture_output=True, text=True).stdout
     assert "DIM_DYN" in shown
     assert "DIM_EDIT" in shown
@@ -253,7 +253,7 @@ def test_count_total_is_divided_over_the_conditions(study, tmp_path):
     folder, _, _ = study
     more = ["--count", "total", "--n-real", "4", "--n-total", "20", "--modes", "random", "--decoders", "mean"]
     synthesise.main(arguments(folder, tmp_path / UNIT, *more))
-    plan = sidecar(synthesise.output_path(tmp_path / UNIT, "random", "mean"))["Plan"]
+    plan = sidecar(cells.synthetic_path(tmp_path / UNIT, "random", "mean"))["Plan"]
     assert (plan["NReal"], plan["NTotal"], plan["NSynthetic"]) == (2, 10, 8)
 
 
@@ -264,7 +264,7 @@ def test_units_outside_the_test_split_are_skipped(study, tmp_path):
     status = tmp_path / "status.json"
     synthesise.main(arguments(folder, tmp_path / UNIT, "--status", str(status), unit="sub-01_acq-mega"))
     assert json.loads(status.read_text())["status"] == "skipped"
-    assert synthesise.output_path(tmp_path / UNIT, "random", "mean").stat().st_size == 0
+    assert cells.synthetic_path(tmp_path / UNIT, "random", "mean").stat().st_size == 0
 
 
 def test_bad_numbers_and_models_are_refused(study, tmp_path):

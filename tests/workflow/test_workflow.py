@@ -125,4 +125,5 @@ def test_snakemake_report_holds_page_and_figures(tiny, tmp_path):
     listing = subprocess.run(
         [sys.executable, "-m", "zipfile", "-l", tmp_path / "report.zip"], capture_output=True, text=True
     ).stdout
-    assert "bias" in listing or "data/raw" in listing
+    for name in ("report.html", "bias.svg", "effective.svg", "spectra.svg", "losses.svg"):
+        assert f"/{name}" in listing.partition("data/raw")[2], name

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mrs_synthesis import seeds, spectra
-from mrs_synthesis.cells import COUNTS, Plan, per_condition, plan
+from mrs_synthesis.cells import COUNTS, Plan, per_condition, plan, reconstruction_path, synthetic_path
 from mrs_synthesis.controls import CONTROLS
 from mrs_synthesis.stage import InputError, add_status_argument, require, run, run_subject
 
@@ -79,16 +79,6 @@ def read_eligible(training: Path, unit: str) -> tuple[list[int], dict]:
         raise InputError(f"{path}: no row of split test for {unit}; cells are made of test transients only")
     grid = json.loads(require(Path(training) / "grid.json").read_text())
     return sorted({int(value) for value in own["transient"]}), grid
-
-
-def synthetic_path(prefix: Path, mode: str, decoder: str) -> Path:
-    """Return the path of a unit's synthetic transients."""
-    return prefix.with_name(f"{prefix.name}_desc-synth{mode.capitalize()}{decoder.capitalize()}_svs.nii.gz")
-
-
-def reconstructed_path(prefix: Path) -> Path:
-    """Return the path of a unit's reconstructed transients."""
-    return prefix.with_name(f"{prefix.name}_desc-recon_svs.nii.gz")
 
 
 def read_like(path: Path, scan: Scan, n_transients: int) -> np.ndarray:
@@ -169,7 +159,7 @@ def augmentation_cells(
             for r, own in enumerate(real):
                 filling = synthetic[:, r * n_synthetic : (r + 1) * n_synthetic].mean(axis=1)
                 cells.add(filled(own, n_real, filling, n_total), mode, n_real, n_total, r, decoder)
-    reconstructed = read_like(reconstructed_path(prefix), scan, transients.shape[1])
+    reconstructed = read_like(reconstruction_path(prefix), scan, transients.shape[1])
     n_reference = len(study.reference)
     cells.add(reconstructed[:, list(study.reference)].mean(axis=1), "reconstruction", n_reference, n_reference)
     for control in controls:
@@ -232,7 +222,7 @@ def control_fid(
 
 def reconstruction_cells(scan: Scan, prefix: Path, eligible: Sequence[int]) -> Cells:
     """Return the two cells of the design `reconstruction`: all eligible transients, as measured and reconstructed."""
-    reconstructed = read_like(reconstructed_path(prefix), scan, scan.fids.shape[1])
+    reconstructed = read_like(reconstruction_path(prefix), scan, scan.fids.shape[1])
     cells = Cells()
     for fids, source in ((scan.fids[:, :, 0], "reference"), (reconstructed, "reconstruction")):
         cells.add(fids[:, list(eligible)].mean(axis=1), source, len(eligible), len(eligible))
@@ -300,7 +290,7 @@ def augment(a: argparse.Namespace) -> dict:
         f"study cells, design {a.design}: each DIM_DYN element is an average; see {a.index.name}",
     )
     scans.write_scan(a.output, result)
-    inputs = [a.scan.name, reconstructed_path(a.prefix).name]
+    inputs = [a.scan.name, reconstruction_path(a.prefix).name]
     if a.design == "augmentation":
         inputs += [synthetic_path(a.prefix, mode, decoder).name for mode in a.modes for decoder in a.decoders]
     scans.write_sidecar(a.output, result, inputs, **facts)

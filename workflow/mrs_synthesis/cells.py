@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mrs_synthesis import seeds
 from mrs_synthesis.stage import InputError
@@ -117,3 +118,13 @@ def per_condition(n: int, count: str, n_conditions: int) -> int:
             "choose a multiple, or set count to per_condition"
         )
     return n // n_conditions
+
+
+def synthetic_path(prefix: Path | str, mode: str, decoder: str) -> Path:
+    """Return the path of a unit's synthetic transients; `prefix` is what all names of the unit begin with."""
+    return Path(f"{prefix}_desc-synth{mode.capitalize()}{decoder.capitalize()}_svs.nii.gz")
+
+
+def reconstruction_path(prefix: Path | str) -> Path:
+    """Return the path of the reconstruction of a unit's preprocessed transients."""
+    return Path(f"{prefix}_desc-recon_svs.nii.gz")

@@ -54,16 +54,6 @@ class Options:
     hybrid_sd: float = 0.5
 
 
-def output_path(prefix: Path | str, mode: str, decoder: str) -> Path:
-    """Return the path of the synthetic transients of a mode and decoder."""
-    return Path(f"{prefix}_desc-synth{mode.capitalize()}{decoder.capitalize()}_svs.nii.gz")
-
-
-def reconstruction_path(prefix: Path | str) -> Path:
-    """Return the path of the reconstruction of a unit's preprocessed transients."""
-    return Path(f"{prefix}_desc-recon_svs.nii.gz")
-
-
 def encode(model: SpectrumVAE, normalised: np.ndarray) -> np.ndarray:
     """Return posterior means, shape (conditions, transients, latent), of (conditions, transients, W) spectra."""
     import torch
@@ -257,7 +247,7 @@ def synthesise(
 
     scale = float(own["scale"].iloc[0])
     recon = _fids(decode(model, encode(model, values / scale)) * scale, ppm, scan)
-    path = reconstruction_path(prefix)
+    path = cells.reconstruction_path(prefix)
     result = _derived(
         scan,
         recon,
@@ -333,7 +323,7 @@ def synthesise(
                     for r in range(len(scales))
                 ]
                 fids = mean + np.concatenate(added, axis=1)
-            path = output_path(prefix, mode, decoder)
+            path = cells.synthetic_path(prefix, mode, decoder)
             details = f"Mode {mode}, decoder {decoder}. Weights {digest}."
             result = _derived(scan, fids, "Synthesis by a variational autoencoder", details)
             write_scan(path, result)
@@ -376,7 +366,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--hybrid-sd {a.hybrid_sd}: expected 0 or more")
     from mrs_synthesis.scans import sidecar_path
 
-    images = [reconstruction_path(a.prefix), *(output_path(a.prefix, m, d) for m in a.modes for d in a.decoders)]
+    images = [
+        cells.reconstruction_path(a.prefix),
+        *(cells.synthetic_path(a.prefix, m, d) for m in a.modes for d in a.decoders),
+    ]
     run_subject(
         lambda: synthesise(
             a.unit,
