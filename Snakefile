@@ -21,8 +21,11 @@ include: "workflow/rules/synthesise.smk"
 include: "workflow/rules/augment.smk"
 include: "workflow/rules/basis.smk"
 include: "workflow/rules/quantify.smk"
+include: "workflow/rules/engine_agreement_inputs.smk"
+include: "workflow/rules/engine_agreement.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/alignment_study.smk"
 
 
 report: "workflow/report/workflow.rst"

@@ -85,16 +85,23 @@ def test_single_transient_is_left_alone():
     assert phase.tolist() == [0.0]
 
 
-def test_match_edited_is_not_biased_by_what_editing_changes():
-    off = brain() + line(2.35, 3.0)
-    gaba = line(3.01 - 7.3 / MHZ, 0.3, 7.0) + line(3.01 + 7.3 / MHZ, 0.3, 7.0) + line(3.0, 0.6, 25.0)
-    on = spectra.shift_and_phase(brain() - line(2.008, 10.0) + gaba, DWELL, np.asarray(-0.8), np.asarray(-0.14))
-    shift, phase = alignment.match_edited(on, off, DWELL, MHZ, (2.7, 3.4))
-    assert shift == pytest.approx(0.8, abs=0.05)
-    assert np.degrees(phase - 0.14) == pytest.approx(0.0, abs=1.2)
-    # Plain registration to the window is not as good, so that this tests something.
-    _, plain = alignment.register(on[None], alignment.confine(off, DWELL, MHZ, (2.7, 3.4)), DWELL)
-    assert abs(np.degrees(plain[0] - 0.14)) > 2.5
+def test_decimated_fids_are_moved_by_the_same_shifts_and_phases():
+    """Two rasters, one answer: on the coarse one the FIDs have an eighth of the points."""
+    shift, phase = np.array([-7.3, 0.0, 2.1]), np.array([0.4, -3.0, 2.0])
+    moved = spectra.shift_and_phase(brain() + line(4.65, 200.0), DWELL, -shift, -phase)
+    coarse, dwell, window = alignment.decimated(moved, DWELL, MHZ, WINDOW, 10.0)
+    assert coarse.shape[-1] < N / 6
+    assert coarse.shape[-1] * dwell == pytest.approx(N * DWELL, rel=0.01)
+    target = alignment.confine(coarse[1] * np.exp(-3.0j), dwell, MHZ, window)
+    found = alignment.register(coarse, target, dwell, 10.0)
+    np.testing.assert_allclose(found[0], shift, atol=0.02)
+    np.testing.assert_allclose(np.degrees(np.angle(np.exp(1j * (found[1] - phase)))), 0.0, atol=0.3)
+
+
+def test_a_window_as_wide_as_the_spectrum_is_not_decimated():
+    coarse, dwell, window = alignment.decimated(brain()[None], DWELL, MHZ, (-3.0, 12.0), 10.0)
+    assert coarse.shape[-1] == N
+    assert (dwell, window) == (DWELL, (-3.0, 12.0))
 
 
 @pytest.mark.parametrize("reference", ["tCr", "NAA"])

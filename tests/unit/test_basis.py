@@ -7,20 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.io
-from analytic_basis import LINES, MHZ, analytic_basis
+from analytic_basis import LINES, MHZ, analytic_basis, edited, highest_ppm
 
 from mrs_synthesis import basis as basis_sets
-from mrs_synthesis import fslmrs, metabolites, spectra
-from mrs_synthesis.basis import Basis
+from mrs_synthesis import fslmrs
 from mrs_synthesis.stage import InputError
-
-
-def highest_ppm(basis: Basis, name: str) -> float:
-    """Position of the strongest line, by a plain FFT with 16-fold zero filling."""
-    n = 16 * basis.fids.shape[1]
-    spectrum = np.fft.fftshift(np.fft.fft(basis.fids[basis.names.index(name)], n))
-    ppm = np.fft.fftshift(np.fft.fftfreq(n, basis.dwell_s)) / basis.frequency_mhz + 4.65
-    return float(ppm[np.argmax(np.abs(spectrum))])
 
 
 def write_lcmodel(path, basis, shift=0, scale_exponent=6):
@@ -34,19 +25,13 @@ def write_lcmodel(path, basis, shift=0, scale_exponent=6):
     path.write_text("\n".join(lines) + "\n")
 
 
-def write_fida(folder, basis, condition):
+def write_fida(folder, basis, condition, te=68, ppm=None):
     folder.mkdir(exist_ok=True)
     for name, fid in zip(basis.names, basis.fids, strict=True):
-        content = {"fids": fid[:, None], "dwelltime": basis.dwell_s, "txfrq": basis.frequency_mhz * 1e6}
+        content = {"fids": fid[:, None], "dwelltime": basis.dwell_s, "txfrq": basis.frequency_mhz * 1e6, "te": te}
+        if ppm is not None:
+            content["ppm"] = np.linspace(ppm + 8, ppm - 8, fid.size)
         scipy.io.savemat(folder / f"{name}_{condition}.mat", content)
-
-
-def edited(mhz=MHZ, **options):
-    """OFF, ON and DIFF in which editing inverts or saturates as in MEGA-PRESS."""
-    off = analytic_basis(mhz=mhz, **options)
-    on_lines = dict(LINES, NAA=[(2.6, 1.5)], GABA=[(3.01, 3), (2.28, 2)], Glu=[(2.34, 2), (3.75, 2)])
-    on = analytic_basis(on_lines, mhz=mhz, **options)
-    return off, on
 
 
 def test_json_round_trip_in_fsl_mrs_format(tmp_path):
@@ -58,6 +43,15 @@ def test_json_round_trip_in_fsl_mrs_format(tmp_path):
     assert np.array_equal(np.array(content["basis_re"]) + 1j * np.array(content["basis_im"]), row)
     back = basis_sets.read_json_folder(tmp_path)
     assert back.names == sorted(basis.names) and np.array_equal(back.select(basis.names).fids, basis.fids)
+
+
+def test_echo_time_is_kept_where_fsl_mrs_has_it(tmp_path):
+    basis = analytic_basis(n_points=64)
+    basis_sets.write_json_folder(tmp_path, basis)
+    assert basis_sets.read_json_folder(tmp_path).te_ms is None
+    basis_sets.write_json_folder(tmp_path, replace(basis, te_ms=68.0))
+    assert json.loads((tmp_path / "NAA.json").read_text())["meta"]["TE"] == 68.0  # as `fsl_mrs_sim -e 68` does
+    assert basis_sets.read_json_folder(tmp_path).te_ms == 68.0
 
 
 def test_writing_again_leaves_no_metabolite_of_the_former_set(tmp_path):
@@ -93,6 +87,7 @@ def test_lcmodel_file(tmp_path, shift):
     back = basis_sets.read(tmp_path / "x.basis", "OFF")
     assert back.names == basis.names and back.frequency_mhz == MHZ and back.dwell_s == 5e-4
     assert np.allclose(back.fids, basis.fids, atol=1e-4)
+    assert back.te_ms == 68
 
 
 def test_lcmodel_damage_and_encryption(tmp_path):
@@ -115,36 +110,39 @@ def test_fida_carrier_at_three_ppm(tmp_path):
     basis = basis_sets.read(tmp_path, "OFF")
     assert highest_ppm(basis, "NAA") == pytest.approx(2.008, abs=0.002)
     assert highest_ppm(basis, "Cr") == pytest.approx(3.027, abs=0.002)
+    assert basis.carrier_ppm == 3.0 and basis.te_ms == 68
     with pytest.raises(InputError, match=r"_ON\.mat"):
         basis_sets.read(tmp_path, "ON")
+
+
+def test_fida_carrier_from_the_ppm_axis_and_te_in_seconds(tmp_path):
+    write_fida(tmp_path, analytic_basis(carrier_ppm=4.7), "OFF", te=0.035, ppm=4.7)
+    basis = basis_sets.read(tmp_path, "OFF")
+    assert highest_ppm(basis, "NAA") == pytest.approx(2.008, abs=0.002)
+    assert basis.carrier_ppm == 4.7 and basis.te_ms == pytest.approx(35)
+
+
+def test_fida_without_edit_conditions(tmp_path):
+    write_fida(tmp_path, analytic_basis(n_points=64), "X")
+    for path in list(tmp_path.glob("*.mat")):
+        path.rename(tmp_path / path.name.replace("_X", ""))
+    assert sorted(basis_sets.read(tmp_path, "UNEDITED").names) == sorted(LINES)
+
+
+@pytest.mark.parametrize(("what", "message"), [("te", "TE 30 ms and 68 ms"), ("ppm", r"3\.00 and 4\.65 ppm")])
+def test_fida_files_of_two_simulations_are_refused(tmp_path, what, message):
+    basis = analytic_basis(n_points=64)
+    write_fida(tmp_path, basis, "OFF", te=68, ppm=3.0)
+    write_fida(tmp_path, basis.select(["NAA"]), "OFF", **({"te": 30, "ppm": 3.0} if what == "te" else {"ppm": 4.65}))
+    with pytest.raises(InputError, match=message) as error:
+        basis_sets.read(tmp_path, "OFF")
+    assert "\n" not in str(error.value)
 
 
 def test_reference_signals_are_left_out_and_names_are_canonical(tmp_path):
     lines = {"mI": LINES["Ins"], "Ch": [(3.2, 9)], "H2O": [(4.65, 2)], "Ref0ppm": [(0.0, 1)]}
     write_fida(tmp_path, analytic_basis(lines, n_points=64), "OFF")
     assert sorted(basis_sets.read_fida(tmp_path, "OFF").names) == ["Cho", "Ins"]
-
-
-def test_check_finds_a_wrong_sign_of_the_imaginary_part():
-    basis = analytic_basis()
-    found = basis_sets.check_peaks(basis, "UNEDITED")
-    assert found["NAA_ppm"] == pytest.approx(2.008, abs=0.005) and found["Cr_ppm"] == pytest.approx(3.027, abs=0.005)
-    mirrored = replace(basis, fids=np.conj(basis.fids))
-    with pytest.raises(InputError, match=r"NAA at 7\.29"):
-        basis_sets.check_peaks(mirrored, "UNEDITED")
-    oriented, facts = basis_sets.orient(mirrored, "UNEDITED")
-    assert facts["conjugated"] and np.allclose(oriented.fids, basis.fids)
-
-
-def test_a_basis_with_water_at_4_68_ppm_is_moved():
-    oriented, facts = basis_sets.orient(analytic_basis(carrier_ppm=4.68), "OFF")
-    assert facts["moved_ppm"] == pytest.approx(0.03, abs=0.004)
-    assert highest_ppm(oriented, "NAA") == pytest.approx(2.008, abs=0.005)
-
-
-def test_a_wrong_carrier_is_an_error():
-    with pytest.raises(InputError, match="NAA"):
-        basis_sets.orient(analytic_basis(carrier_ppm=4.0), "OFF")
 
 
 def test_difference_has_negative_naa_and_its_opposite_is_refused():
@@ -159,32 +157,53 @@ def test_difference_has_negative_naa_and_its_opposite_is_refused():
         basis_sets.check_peaks(basis_sets.difference(off, on), "DIFF")
 
 
+def test_difference_ignores_the_order_of_metabolites():
+    off, on = edited()
+    reference = basis_sets.difference(on, off)
+    turned = basis_sets.difference(on, off.select(sorted(off.names, reverse=True)))
+    assert turned.names == reference.names and np.array_equal(turned.fids, reference.fids)
+
+
+@pytest.mark.parametrize("name", ["GABA", "NAA"])
+def test_difference_needs_gaba_and_naa_in_both(name):
+    off, on = edited()
+    with pytest.raises(InputError, match=f"{name} is in the ON basis but not in OFF"):
+        basis_sets.difference(on, off.select(n for n in off.names if n != name))
+
+
+def test_difference_of_two_scales_is_refused():
+    off, on = edited()
+    with pytest.raises(InputError, match=r"Cr is 2\.00 times as high in the ON basis"):
+        basis_sets.difference(replace(on, fids=2 * on.fids), off)
+
+
+def test_command_line_names_what_only_one_condition_has(tmp_path, capsys):
+    off, on = edited()
+    basis_sets.write_json_folder(tmp_path / "off", off.select(n for n in off.names if n != "Ins"))
+    basis_sets.write_json_folder(tmp_path / "on", on.select(n for n in on.names if n != "PCh"))
+    argv = ["--off", str(tmp_path / "off"), "--on", str(tmp_path / "on"), "--output", str(tmp_path / "set")]
+    basis_sets.main(argv)
+    assert "DIFF: without Ins, PCh, which only one of ON and OFF has" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "set" / "basis.json").read_text())
+    assert facts["left_out_of_diff"] == ["Ins", "PCh"]
+    assert not {"Ins", "PCh"} & set(facts["conditions"]["DIFF"]["metabolites"])
+
+
+def test_conditions_of_two_echo_times_are_refused(tmp_path):
+    off, on = edited()
+    basis_sets.write_json_folder(tmp_path / "off", replace(off, te_ms=68.0))
+    basis_sets.write_json_folder(tmp_path / "on", replace(on, te_ms=80.0))
+    with pytest.raises(InputError, match="OFF 68 ms, ON 80 ms"):
+        basis_sets.main(
+            ["--off", str(tmp_path / "off"), "--on", str(tmp_path / "on"), "--output", str(tmp_path / "set")]
+        )
+
+
 def test_at_frequency_keeps_ppm():
     moved = basis_sets.at_frequency(analytic_basis(), 123.25)
     assert moved.frequency_mhz == 123.25 and highest_ppm(moved, "NAA") == pytest.approx(2.008, abs=0.002)
     with pytest.raises(InputError, match="5 %"):
         basis_sets.at_frequency(moved, 297.2)
-
-
-def test_co_edited_macromolecule_has_gabas_integral():
-    off, on = edited()
-    basis = metabolites.add_macromolecules(basis_sets.difference(on, off), "DIFF")
-    areas = {}
-    for name in ("GABA", "MM3co"):
-        fid = np.pad(basis.fids[basis.names.index(name)], (0, 2048))
-        spectrum = spectra.to_spectrum(fid)
-        ppm = spectra.ppm_axis(4096, basis.dwell_s, basis.frequency_mhz)
-        areas[name] = spectrum.real[(ppm > 2.75) & (ppm < 3.25)].sum()
-    assert areas["MM3co"] == pytest.approx(areas["GABA"], rel=0.1) and areas["GABA"] > 0
-    assert metabolites.add_macromolecules(basis, "DIFF").names == basis.names
-
-
-def test_broad_macromolecules_lie_where_lcmodel_has_them():
-    basis = metabolites.add_macromolecules(analytic_basis(), "UNEDITED")
-    for name, ppm in {"MM09": 0.91, "MM12": 1.21, "MM14": 1.43, "MM17": 1.67, "MM20": 2.08}.items():
-        assert highest_ppm(basis, name) == pytest.approx(ppm, abs=0.03)
-    # areas in protons: MM09 has 3, as the methyl singlet of Cr
-    assert basis.fids[basis.names.index("MM09"), 0].real == pytest.approx(3, rel=0.1)
 
 
 def test_command_line_makes_the_difference(tmp_path, capsys):
@@ -198,6 +217,9 @@ def test_command_line_makes_the_difference(tmp_path, capsys):
     sets = {c: basis_sets.read_json_folder(output / c) for c in ("OFF", "ON", "DIFF")}
     assert np.allclose(sets["DIFF"].fids, sets["ON"].fids - sets["OFF"].fids)
     assert "DIFF: 7 basis spectra" in capsys.readouterr().out
+    # What was found in the files is on record
+    assert facts["te_ms"] == 68 and facts["checks"]["OFF"]["carrier_ppm"] == 3.0
+    assert facts["checks"]["OFF"]["field_mhz"] == pytest.approx(MHZ, rel=0.005)
 
 
 @pytest.mark.parametrize(("factor", "accepted"), [(1.0, True), (0.5, True), (0.25, False)])
@@ -215,30 +237,6 @@ def test_difference_from_elsewhere_is_brought_to_the_scale_of_off(tmp_path, fact
     basis_sets.main(argv)
     back = basis_sets.read_json_folder(tmp_path / "set" / "DIFF").select(difference.names)
     assert np.allclose(back.fids, difference.fids, atol=1e-3)
-
-
-@pytest.mark.data
-def test_real_basis_files(shared_data):
-    folder = shared_data / "basis"
-    lcmodel = folder / "mega-press-68-lcmodel"
-    cases = [
-        (folder / "mega-press-68-fida", "OFF", 28, 127.731),
-        (folder / "mega-press-68-fida", "ON", 28, 127.731),
-        (lcmodel / "3t_IU_MP_te68_748_ppm_inv.basis", "OFF", 14, 123.261),
-        (lcmodel / "3t_IU_MP_te68_diff_yesNAAG_noLac_Kaiser.basis", "DIFF", 6, 123.261),
-        (lcmodel / "3t_IU_MP_te68_diff_yesNAAG_noLac_c.basis", "DIFF", 6, 123.261),
-        (folder / "press-35-lcmodel" / "3T_PRESS_Philips_35ms_noMM.BASIS", "UNEDITED", 17, 127.731),
-        (shared_data / "fslmrs-reference" / "basis_press30_mm", "UNEDITED", 25, 127.728),
-        (shared_data / "fslmrs-reference" / "basis_mega68_diff", "DIFF", 20, 127.728),
-    ]
-    for path, condition, count, mhz in cases:
-        basis, facts = basis_sets.orient(basis_sets.read(path, condition), condition)
-        assert len(basis.names) == count and basis.frequency_mhz == pytest.approx(mhz, abs=1e-3)
-        assert not facts["conjugated"]
-        if condition != "ON":
-            assert highest_ppm(basis, "NAA") == pytest.approx(2.008, abs=0.01)
-        if condition != "DIFF" and "Cr" in basis.names:
-            assert highest_ppm(basis, "Cr") == pytest.approx(3.027, abs=0.01)
 
 
 @pytest.mark.fsl_mrs

@@ -51,9 +51,29 @@ def write_unit(folder, subject, random):
     rows = []
     for cell, estimate in enumerate(CELLS.values()):
         for metabolite, value in (("tNAA", estimate(REFERENCE[subject])), ("tCr", 1.0)):
-            rows.append((cell, "UNEDITED", metabolite, "batched", 2 * value, 0.1, value, 5.0, 30.0, 6.0, True))
+            rows.append(
+                (
+                    cell,
+                    "UNEDITED",
+                    metabolite,
+                    "batched",
+                    2 * value,
+                    0.1,
+                    value,
+                    5.0,
+                    30.0,
+                    6.0,
+                    True,
+                    0.02,
+                    8.0,
+                    0.4,
+                    6.5,
+                    None,
+                )
+            )
     columns = ["cell", "condition", "metabolite", "engine", "raw", "raw_sd", "per_tcr", "crlb_percent"]
-    columns += ["snr", "fwhm_hz", "converged"]
+    columns += ["snr", "fwhm_hz", "converged", "per_tcr_sd", "molality_mmol_kg", "molality_sd_mmol_kg"]
+    columns += ["molarity_mmol_l", "note"]
     write_table(f"{base}_desc-batched_mrsfit.tsv", pd.DataFrame(rows, columns=columns))
 
 
@@ -181,7 +201,8 @@ def test_columns_of_the_contract(tables):
         "quality": "subject cell replicate fslmrs_snr "
         "challenge_snr challenge_linewidth_ppm challenge_shape challenge_mse",
         "concentrations": "unit subject session site source n_real n_total engine raw per_tcr crlb_percent snr fwhm_hz "
-        "converged condition metabolite cell replicate decoder",
+        "per_tcr_sd molality_mmol_kg molality_sd_mmol_kg molarity_mmol_l note converged condition metabolite cell "
+        "replicate decoder",
     }
     for name, columns in expected.items():
         assert set(columns.split()) <= set(read_table(tables / f"{name}.tsv").columns)

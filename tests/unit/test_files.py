@@ -70,3 +70,41 @@ def test_random_streams_depend_on_seed_and_name_only():
     assert np.array_equal(first, seeds.generator(1, "noise", "sub-01").normal(size=5))
     assert not np.array_equal(first, seeds.generator(2, "noise", "sub-01").normal(size=5))
     assert not np.array_equal(first, seeds.generator(1, "noise", "sub-0", "1").normal(size=5))
+
+
+def test_tables_and_arrays_grow_and_appear_whole(tmp_path):
+    parts = [pd.DataFrame({"cell": [0], "note": [None]}), pd.DataFrame({"cell": [1, 2], "note": ["a", None]})]
+    with files.append_table(tmp_path / "t.tsv") as append:
+        for part in parts:
+            append(part)
+            assert not (tmp_path / "t.tsv").exists()
+    assert (tmp_path / "t.tsv").read_text() == "cell\tnote\n0\tn/a\n1\ta\n2\tn/a\n"
+    rows = (np.arange(12).reshape(6, 2) * (1 + 2j)).astype(np.complex64)
+    with files.ArraySpool(tmp_path / "a.npz") as spool:
+        for start in (0, 2, 5):
+            spool.append("rows", rows[start : {0: 2, 2: 5, 5: 6}[start]])
+            spool.append("numbers", np.arange(start, start + 1))
+        with pytest.raises(ValueError, match="rows"):
+            spool.append("rows", np.zeros((1, 3), np.complex64))
+        with pytest.raises(ValueError, match="numbers"):
+            spool.append("numbers", np.zeros(1))
+        assert not (tmp_path / "a.npz").exists()
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as stored:
+        assert stored.files == ["rows", "numbers"]
+        assert stored["rows"].dtype == np.complex64 and np.array_equal(stored["rows"], rows)
+        assert stored["numbers"].tolist() == [0, 2, 5]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "t.tsv"]
+
+
+def test_spool_gives_the_same_bytes_at_another_time_and_nothing_after_a_failure(tmp_path, monkeypatch):
+    written = []
+    for year in (1_000_000_000, 1_700_000_000):
+        monkeypatch.setattr("time.time", lambda year=year: year)
+        with files.ArraySpool(tmp_path / "a.npz") as spool:
+            spool.append("x", np.arange(3.0))
+        written.append((tmp_path / "a.npz").read_bytes())
+    assert written[0] == written[1]
+    with pytest.raises(RuntimeError), files.ArraySpool(tmp_path / "b.npz") as spool:
+        spool.append("x", np.arange(3.0))
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]

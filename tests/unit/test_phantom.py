@@ -11,6 +11,7 @@ import pytest
 
 from mrs_synthesis import basis_simulate, phantom, spectra
 from mrs_synthesis import phantom_signal as signal
+from mrs_synthesis.relaxation import Tissue
 from mrs_synthesis.seeds import generator
 from mrs_synthesis.stage import InputError
 
@@ -55,12 +56,13 @@ def corrected(subject):
     return spectra.shift_and_phase(fids, signal.DWELL_S, -shift, -phase)[:, kept].mean(axis=1)
 
 
-def run(vendor, folder, basis, *, subject="01", seed=1, transients=4):
+def run(vendor, folder, basis, *, subject="01", seed=1, transients=4, tissue=()):
     suffix = {"siemens": ".dat", "philips": ".SDAT"}[vendor]
     paths = {name: folder / f"{name}{suffix}" for name in ("metab", "water")}
     paths |= {"truth": folder / "truth.tsv", "nuisance-truth": folder / "nuisance.json", "basis": basis}
     options = {"subject": subject, "vendor": vendor, "seed": seed, "transients": transients} | paths
-    phantom.main([part for name, value in options.items() for part in (f"--{name}", str(value))])
+    words = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    phantom.main([*words, *(["--tissue", *map(str, tissue)] if tissue else [])])
     return paths
 
 
@@ -180,14 +182,46 @@ def test_drift_rate_is_as_published():
 def test_truth_table(tmp_path, basis_folders):
     run("siemens", tmp_path, basis_folders["siemens"])
     lines = [line.split("\t") for line in (tmp_path / "truth.tsv").read_text().splitlines()]
-    assert lines[0] == ["subject", "metabolite", "concentration_mm", "per_tcr"]
-    mm = {name: float(value) for _, name, value, _ in lines[1:]}
-    ratio = {name: float(value) for _, name, _, value in lines[1:]}
+    assert lines[0] == ["subject", "metabolite", "concentration_mm", "per_tcr", "molality_mmol_kg"]
+    mm, ratio, molality = ({row[1]: float(row[i]) for row in lines[1:]} for i in (2, 3, 4))
     assert mm["tCr"] == pytest.approx(mm["Cr"] + mm["PCr"], rel=1e-6)
     assert mm["GABA+"] == pytest.approx(mm["GABA"] + mm["MM3co"], rel=1e-6)
     assert mm["tCho"] == pytest.approx(mm["GPC"] + mm["PCh"] + mm["Cho"], rel=1e-6)
     assert ratio["tNAA"] == pytest.approx((mm["NAA"] + mm["NAAG"]) / mm["tCr"], rel=1e-6)
     assert {row[0] for row in lines[1:]} == {"01"}
+    # A litre of a voxel with 40 % white matter, 50 % grey matter and 10 % CSF holds 0.26 + 0.39 + 0.097 kg of water
+    assert molality["NAA"] == pytest.approx(mm["NAA"] / 0.747, rel=1e-6)
+
+
+def test_water_reference_follows_tissue_and_relaxation(bases):
+    """Amplitude over that of a metabolite's proton, computed by hand for TE 68 ms, TR 2 s at 3 T."""
+
+    def first_point(tissue):
+        _, reference, _, nuisance = phantom.make_subject("07", SITE, bases, 5, 2, 1e6, te_s=0.068, tissue=tissue)
+        sensitivity = np.array(nuisance["coil_sensitivity"]["re"]) + 1j * np.array(nuisance["coil_sensitivity"]["im"])
+        received = np.abs(sensitivity.conj() @ reference[0][:, 0]) / np.sum(np.abs(sensitivity) ** 2)
+        return received / nuisance["gain"]
+
+    metabolite = (1 - np.exp(-2 / 1.29)) * np.exp(-68 / 194)  # 0.5549
+    grey = 2 * 55510 * 0.78 * (1 - np.exp(-2 / 1.50)) * np.exp(-68 / 88)
+    white = 2 * 55510 * 0.65 * (1 - np.exp(-2 / 0.97)) * np.exp(-68 / 73)
+    fluid = 2 * 55510 * 0.97 * (1 - np.exp(-2 / 4.47)) * np.exp(-68 / 2030)
+    assert first_point(Tissue(0, 1, 0)) == pytest.approx(grey / metabolite, rel=1e-3)
+    expected = (0.4 * white + 0.5 * grey + 0.1 * fluid) / (0.9 * metabolite)
+    assert first_point(Tissue(0.4, 0.5, 0.1)) == pytest.approx(expected, rel=1e-3)
+    assert expected == pytest.approx(56_880, abs=150)
+
+
+def test_tissue_changes_the_water_and_nothing_else(bases):
+    one, two = (
+        phantom.make_subject("07", SITE, bases, 5, 3, 15.0, tissue=tissue)
+        for tissue in (Tissue(0.4, 0.5, 0.1), Tissue(0.6, 0.2, 0.2))
+    )
+    np.testing.assert_array_equal(one[0], two[0])
+    assert one[2] == two[2]
+    ratio = np.abs(two[1][..., 0]).sum() / np.abs(one[1][..., 0]).sum()
+    assert ratio > 1.1  # less tissue beside it, so more water for the same metabolites
+    assert one[3]["metabolite_share_seen"] == pytest.approx(0.9 * 0.5549, abs=2e-4)
 
 
 def test_same_input_same_bytes_and_subjects_are_independent(tmp_path, basis_folders):
@@ -237,7 +271,7 @@ def test_spec2nii_reads_the_scan_with_on_first(tmp_path, basis_folders, vendor):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"vendor": "philips"}, "MHz"), ({"transients": 0}, "at least 1")],
+    [({"vendor": "philips"}, "MHz"), ({"transients": 0}, "at least 1"), ({"tissue": (0.5, 0.5, 0.5)}, "sum 1")],
 )
 def test_bad_input_is_one_line(tmp_path, basis_folders, change, message):
     options = {"vendor": "siemens", "transients": 2} | change

@@ -1,6 +1,7 @@
 """NIfTI-MRS files: dimensions, sign convention, refusal of what is not a scan."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -92,3 +93,72 @@ def test_sidecar_has_the_fields_bids_requires(tmp_path):
     assert content["SpectralWidth"] == pytest.approx(2000.0)
     assert content["EchoTime"] == 0.068
     assert content["Sources"] == ["bids:raw:a.nii.gz"]
+
+
+@pytest.mark.parametrize("order", [("DIM_DYN", "DIM_EDIT"), ("DIM_EDIT", "DIM_DYN")])
+def test_pieces_of_a_scan_are_those_of_the_whole(tmp_path, order):
+    scan = make_scan(2, 7, 1)
+    scans.write_scan(tmp_path / "s.nii.gz", scan)
+    if order[0] == "DIM_EDIT":
+        image = nib.load(tmp_path / "s.nii.gz")
+        text = image.header.extensions[0].get_content().decode()
+        for old, new in (("dim_5", "dim_x"), ("dim_6", "dim_5"), ("dim_x", "dim_6")):
+            text = text.replace(old, new)
+        swapped = nib.Nifti2Image(np.swapaxes(np.asarray(image.dataobj), 4, 5), image.affine, image.header)
+        swapped.header.extensions[:] = [nib.nifti1.Nifti1Extension(44, text.encode())]
+        nib.save(swapped, tmp_path / "s.nii.gz")
+    whole = scans.read_scan(tmp_path / "s.nii.gz")
+    with scans.ScanReader(tmp_path / "s.nii.gz") as reader:
+        assert (reader.n_transients, reader.n_points, reader.conditions) == (7, 256, ("OFF", "ON"))
+        assert (reader.frequency_mhz, reader.dwell_s) == (whole.frequency_mhz, whole.dwell_s)
+        for start, stop in ((0, 3), (3, 6), (6, 7)):
+            for i, condition in enumerate(("OFF", "ON")):
+                assert np.array_equal(reader.chunk(condition, start, stop), whole.fids[i, start:stop, 0])
+
+
+def test_reading_in_pieces_decompresses_nothing_twice(tmp_path):
+    counter = Path("/proc/self/io")
+    if not counter.exists():
+        pytest.skip("needs /proc/self/io, which counts the bytes read")
+
+    def bytes_read():
+        return int(counter.read_text().split("rchar: ")[1].split()[0])
+
+    noise = np.random.default_rng(0).normal(size=(2, 2, 600, 1, 256))  # noise, so that the file is not small
+    scans.write_scan(tmp_path / "s.nii.gz", scans.Scan(noise[0] + 1j * noise[1], 127.7, 5e-4, {}, ("OFF", "ON")))
+    size = (tmp_path / "s.nii.gz").stat().st_size
+    with scans.ScanReader(tmp_path / "s.nii.gz") as reader:
+        before = bytes_read()
+        for start in range(0, 600, 10):
+            for condition in ("OFF", "ON"):
+                reader.chunk(condition, start, start + 10)
+        # The handle of OFF reads half of the file, that of ON all of it; decompressing for each piece would be 90 files
+        assert 1.4 * size < bytes_read() - before < 1.7 * size
+
+
+def test_a_reader_returns_nan_as_it_is_and_tells_of_damage(tmp_path):
+    scans.write_scan(tmp_path / "s.nii.gz", make_scan(1, 4, 1))
+    image = nib.load(tmp_path / "s.nii.gz")
+    data = np.asarray(image.dataobj).copy()
+    data[..., 5, 2] = np.nan
+    nib.save(nib.Nifti2Image(data, image.affine, image.header), tmp_path / "nan.nii.gz")
+    with scans.ScanReader(tmp_path / "nan.nii.gz") as reader:
+        good = np.isfinite(reader.chunk("UNEDITED", 0, 4))
+    assert np.flatnonzero(~good.all(axis=1)).tolist() == [2] and not good[2, 5]
+    with pytest.raises(InputError, match="NaN or infinite"):
+        scans.read_scan(tmp_path / "nan.nii.gz")
+    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "s.nii.gz").read_bytes()[:-3000])
+    with pytest.raises(InputError, match="not a readable NIfTI"), scans.ScanReader(tmp_path / "cut.nii.gz") as reader:
+        reader.chunk("UNEDITED", 0, 4)
+    scans.write_scan(tmp_path / "coils.nii.gz", make_scan(1, 2, 2))
+    with pytest.raises(InputError, match="combine the coils"):
+        scans.ScanReader(tmp_path / "coils.nii.gz")
+
+
+def test_a_header_without_frequency_is_one_line(tmp_path):
+    scans.write_scan(tmp_path / "s.nii.gz", make_scan(1, 1, 1))
+    image = nib.load(tmp_path / "s.nii.gz")
+    image.header.extensions[:] = [nib.nifti1.Nifti1Extension(44, b'{"ResonantNucleus": ["1H"]}')]
+    nib.save(nib.Nifti2Image(np.asarray(image.dataobj), image.affine, image.header), tmp_path / "s.nii.gz")
+    with pytest.raises(InputError, match="without SpectrometerFrequency"):
+        scans.read_scan(tmp_path / "s.nii.gz")

@@ -9,7 +9,8 @@ from mrs_synthesis import sheet
 from mrs_synthesis.stage import InputError
 
 COLUMNS = ["subject", "session", "site", "vendor", "format", "sequence", "edit_scheme", "edit_order", "metab"]
-COLUMNS += ["water", "water_role", "te_ms", "split", "exclude"]
+COLUMNS += ["water", "water_role", "te_ms", "split", "exclude", "wm", "gm", "csf"]
+TISSUE = {"wm": "0.36", "gm": ".52", "csf": "0.12"}
 GOOD = {"subject": "01", "site": "A", "vendor": "siemens", "format": "siemens_twix", "sequence": "mega_press"}
 GOOD |= {"edit_scheme": "mega", "edit_order": "from_header", "metab": "raw/a.dat"}
 
@@ -42,12 +43,25 @@ def test_a_good_row_gets_its_names_and_paths(tmp_path, monkeypatch):
         ({"water": "w.dat"}, "does not go with water_role"),
         ({"split": "trian"}, "column split"),
         ({"metab": ""}, "column metab"),
+        ({"wm": "40 %"}, "column wm"),
+        ({"gm": "1.2"}, "column gm|sum 1"),
+        ({"wm": "0.5", "gm": "0.5"}, "csf empty; expected three fractions with the sum 1"),
+        (TISSUE | {"csf": "0.15"}, "wm 0.36, gm .52, csf 0.15; expected three fractions with the sum 1"),
     ],
 )
 def test_a_bad_row_is_named_with_its_column(tmp_path, change, message):
     with pytest.raises(InputError, match=message) as caught:
         sheet.read_samples(write(tmp_path, GOOD | change))
     assert "samples.tsv row 2" in str(caught.value)
+
+
+def test_tissue_fractions_go_to_the_stages_as_stated(tmp_path):
+    rows = [GOOD | TISSUE, GOOD | {"subject": "02", "wm": "n/a"}, GOOD | {"subject": "03"} | TISSUE | {"csf": "0.14"}]
+    stated, empty, rounded = sheet.read_samples(write(tmp_path, *rows))
+    assert (stated["wm"], stated["gm"], stated["csf"]) == ("0.36", ".52", "0.12")
+    assert sheet.tissue_flags(stated) == ["--tissue", "0.36", ".52", "0.12"]
+    assert sheet.tissue_flags(empty) == []
+    assert sheet.tissue_flags(rounded)[-1] == "0.14"  # the sum is 1.02
 
 
 def test_unknown_and_missing_columns_are_named(tmp_path):
@@ -94,8 +108,13 @@ def test_a_bids_folder_stands_in_for_a_sheet(tmp_path):
     with gzip.open(folder / "sub-01_ses-1_acq-press_svs.nii.gz", "wb") as stream:
         stream.write(b"{}")
     (folder / "sub-01_ses-1_acq-mega_mrsref.nii.gz").touch()
-    (tmp_path / "participants.tsv").write_text("participant_id\tsite\nsub-01\tP3\n")
+    people = tmp_path / "participants.tsv"
+    people.write_text("participant_id\tsite\twm\tgm\tcsf\nsub-01\tP3\t0.4\t0.5\t0.1\n")
     mega, press = sheet.read_samples(tmp_path)
+    assert sheet.tissue_flags(mega) == ["--tissue", "0.4", "0.5", "0.1"]
+    people.write_text("participant_id\tsite\twm\tgm\tcsf\nsub-01\tP3\t0.4\t0.4\t0.1\n")
+    with pytest.raises(InputError, match=r"participants[.]tsv, sub-01: wm .* expected three fractions"):
+        sheet.read_samples(tmp_path)
     assert (mega["unit"], mega["edit_scheme"], mega["water_role"], mega["site"]) == (
         "sub-01_ses-1_acq-mega",
         "mega",

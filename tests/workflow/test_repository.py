@@ -62,7 +62,7 @@ def test_flags_of_the_config_exist_in_the_stages(root):
             f"import sys; sys.path.insert(0, 'workflow'); sys.argv = ['x', '--help']; "
             f"from mrs_synthesis import {stage}; {stage}.main(None)",
         ).stdout
-        flags = set(re.findall(r"--[a-z][a-z-]*", text))
+        flags = set(re.findall(r"--[a-z][a-z0-9-]*", text))
         for key in schema["properties"][stage]["properties"]:
             if (stage, key) in {("augment", "design"), ("phantom", "basis")} or "--" + key.replace("_", "-") in flags:
                 continue

@@ -48,7 +48,7 @@ def test_second_run_has_nothing_to_do(tiny):
 
 def test_a_fit_option_refits_but_does_not_retrain(tiny):
     study = Study(tiny.root, tiny.folder, "changed.yaml")
-    study.write(CONFIG | {"quantify": {"baseline_order": 3}}, sheet_rows())
+    study.write(CONFIG | {"quantify": {"baseline": "poly, 3"}}, sheet_rows())
     rules = study.rules_to_run("--rerun-triggers", "params")
     assert rules >= {"quantify", "evaluate", "write_report"}
     assert not rules & {"phantom_siemens", "convert", "preprocess", "assemble", "train", "synthesise", "augment"}

@@ -22,8 +22,6 @@ TCHO_PPM = 3.21  # trimethylamine of GPC and PCh, Govindaraju et al. 2000
 SHARP_TAU_S = 0.03  # lines of 8 Hz; the weight is highest at 60 ms
 TAPER_PPM = 0.05  # soft edges of the window
 SINGLETS_PPM = {"NAA": spectra.NAA_PPM, "tCr": spectra.TCR_PPM, "tCho": TCHO_PPM}
-GABA_PPM = 3.01
-GABA_LINES_HZ = ((-7.3, 10.0), (7.3, 10.0), (0.0, 18.0))  # offset, width: outer lines of the triplet; macromolecules
 FIT_PPM = {"tCr": ((spectra.TCR_PPM, TCHO_PPM), (2.85, 3.32)), "NAA": ((spectra.NAA_PPM,), (1.85, 2.12))}
 MAX_REFERENCE_OFFSET_PPM = 0.2
 MAD_TO_SD = 1.4826
@@ -43,6 +41,30 @@ def confine(fid: np.ndarray, dwell_s: float, frequency_mhz: float, limits_ppm: t
     outside = np.maximum(limits_ppm[0] - ppm, ppm - limits_ppm[1])
     weights = 0.5 * (1 + np.cos(np.pi * np.clip(outside / TAPER_PPM, 0.0, 1.0)))
     return fft.ifft(fft.fft(fid, 2 * n) * np.fft.ifftshift(weights))[..., :n]
+
+
+def decimated(
+    fid: np.ndarray, dwell_s: float, frequency_mhz: float, limits_ppm: tuple[float, float], guard_hz: float
+) -> tuple[np.ndarray, float, tuple[float, float]]:
+    """Return FIDs of a part of the spectrum alone on a coarser raster, its dwell time, and the window's place there.
+
+    The part is the window and `guard_hz` to each side, so that FIDs may be moved by that much before they are confined
+    to the window. Shifts (Hz) and phases (rad) are the same on both rasters; what depends on the number of points takes
+    a fraction of the time.
+    """
+    n = fid.shape[-1]
+    centre_ppm = (limits_ppm[0] + limits_ppm[1]) / 2
+    centre = n + round((centre_ppm - spectra.WATER_PPM) * frequency_mhz * 2 * n * dwell_s)
+    half = int(np.ceil(((limits_ppm[1] - centre_ppm + 2 * TAPER_PPM) * frequency_mhz + guard_hz) * 2 * n * dwell_s))
+    length = fft.next_fast_len(2 * half)
+    if length >= 2 * n or centre - half < 0 or centre + half > 2 * n:
+        return fid, dwell_s, limits_ppm
+    spectrum = np.fft.fftshift(fft.fft(fid, 2 * n), axes=-1)[..., centre - half : centre + half]
+    padded = np.zeros((*fid.shape[:-1], length), complex)
+    padded[..., :half], padded[..., length - half :] = spectrum[..., half:], spectrum[..., :half]
+    moved_ppm = (n - centre) / (2 * n * dwell_s * frequency_mhz)  # the window's centre is at 0 Hz now
+    window = (limits_ppm[0] + moved_ppm, limits_ppm[1] + moved_ppm)
+    return fft.ifft(padded)[..., : length // 2], 2 * n * dwell_s / length, window
 
 
 def register(
@@ -77,48 +99,6 @@ def register(
         shift = np.clip(shift + np.clip(step, -step_limit, step_limit), -max_shift_hz, max_shift_hz)
     turned = product * np.exp(2j * np.pi * shift[..., None] * t)
     return shift, -np.angle(np.sum(turned, axis=-1))
-
-
-def match_edited(
-    on: np.ndarray, off: np.ndarray, dwell_s: float, frequency_mhz: float, limits_ppm: tuple[float, float]
-) -> tuple[float, float]:
-    """Return the shift (Hz) and phase (rad) that bring the average of edit-ON onto that of edit-OFF.
-
-    Least squares on their complex spectra within `limits_ppm`, where tCr and tCho are the same in both. What differs
-    there is fitted along, since it would bias the result (by 2 to 6 degrees in simulations): GABA+ in ON, as a doublet
-    of two free heights and a broader line, all absorptive, and a complex linear baseline. Both FIDs, of shape
-    (points,), must be in phase, referenced and already within a few Hz of each other.
-    """
-    n = off.size
-    t = spectra.time_axis(n, dwell_s)
-    ppm = spectra.ppm_axis(n, dwell_s, frequency_mhz)
-    inside = (ppm >= limits_ppm[0]) & (ppm <= limits_ppm[1])
-    x = np.linspace(-1, 1, int(inside.sum()))
-    columns = [np.ones_like(x), 1j * np.ones_like(x), x, 1j * x]
-    for offset_hz, fwhm_hz in GABA_LINES_HZ:
-        centre_hz = (GABA_PPM - spectra.WATER_PPM) * frequency_mhz + offset_hz
-        gaussian = np.exp(2j * np.pi * centre_hz * t - (np.pi * fwhm_hz * t) ** 2 / (4 * np.log(2)))
-        columns.append(spectra.to_spectrum(gaussian)[inside] * fwhm_hz * dwell_s)
-    nuisance, _ = np.linalg.qr(np.stack([np.r_[c.real, c.imag] for c in columns], axis=-1))
-    target = spectra.to_spectrum(off)[inside]
-
-    def residual(shift: float, phase: float) -> np.ndarray:
-        moved = spectra.shift_and_phase(on, dwell_s, np.asarray(shift), np.asarray(phase))
-        difference = spectra.to_spectrum(moved)[inside] - target
-        stacked = np.r_[difference.real, difference.imag]
-        return stacked - nuisance @ (nuisance.T @ stacked)
-
-    found, best, damping = np.zeros(2), residual(0.0, 0.0), 1e-2
-    for _ in range(30):
-        jacobian = np.stack([(residual(*(found + d)) - best) / d.sum() for d in np.diag([1e-3, 1e-4])], axis=-1)
-        normal = jacobian.T @ jacobian
-        step = -np.linalg.solve(normal + damping * np.diag(np.diag(normal)), jacobian.T @ best)
-        trial = residual(*(found + step))
-        if trial @ trial <= best @ best:
-            found, best, damping = found + step, trial, damping * 0.2
-        else:
-            damping *= 5.0
-    return float(found[0]), float(found[1])
 
 
 def _median(fids: np.ndarray) -> np.ndarray:
@@ -195,13 +175,15 @@ def align(
     if len(fids) == 1:
         return shift, phase
     good = np.ones(len(fids), bool) if good is None else good
+    if coarse:
+        fids = sharpened(fids, dwell_s)
+    fids, dwell_s, limits_ppm = decimated(fids, dwell_s, frequency_mhz, limits_ppm, max_shift_hz)
 
     def confined() -> np.ndarray:
         return confine(spectra.shift_and_phase(fids, dwell_s, shift, phase), dwell_s, frequency_mhz, limits_ppm)
 
     used = good
     if coarse:
-        fids = sharpened(fids, dwell_s)
         shift = coarse_shifts(confined(), dwell_s, max_shift_hz)
         common = confined()[good]
         _, vectors = np.linalg.eigh(common @ np.conj(common.T))

@@ -11,6 +11,7 @@ import numpy as np
 
 from mrs_synthesis import simulation, spectra
 from mrs_synthesis.basis import Basis, check_peaks, difference, write_set
+from mrs_synthesis.metabolites import GABA_RANGE_PPM
 from mrs_synthesis.stage import InputError, run
 
 # (ppm, width in ppm, area in protons) of each resonance: LCModel's default simulated macromolecules (Provencher,
@@ -22,12 +23,11 @@ MACROMOLECULES = {
     "MM17": ((1.67, 0.15, 2.0),),
     "MM20": ((2.08, 0.15, 1.33), (2.25, 0.20, 0.33), (1.95, 0.15, 0.33), (3.00, 0.20, 0.40)),
 }
-CO_EDITED = "MM3co"  # the co-edited resonance under GABA: 14 Hz wide at 3 T, Zollner et al., NMR Biomed 2022
+CO_EDITED = "MM3co"  # the co-edited resonance under GABA: 14 Hz wide at 3 T, Zollner et al., NMR Biomed 2022;35:e4618
 CO_EDITED_PPM = 3.0
 CO_EDITED_WIDTH_PPM = 14.0 / 127.73
-GABA_RANGE_PPM = (2.8, 3.2)
 # MM09 is co-edited too, with 3 protons for MM3co's 2 (same paper). This share of it refocuses without editing, so that
-# the difference has about that 3:2 where there is twice as much MM09 as MM3co (in GABA units)
+# the difference has 1.27:1, near that 3:2, where there is twice as much MM09 as MM3co (in GABA units)
 MM09_OFF_SHARE = 0.6
 EDITED_PPM = (0.5, 4.2)  # where a difference spectrum is fitted
 EDITED_THRESHOLD = 0.05
@@ -100,7 +100,12 @@ def simulate_set(
     else:
         pulses = {"OFF": simulation.EDIT_OFF_PPM, "ON": simulation.EDIT_ON_PPM}
         steps = {condition: simulation.mega_press(te_s, ppm) for condition, ppm in pulses.items()}
-    bases = {c: metabolite_basis(s, frequency_mhz, n_points, dwell_s, linewidth_hz) for c, s in steps.items()}
+    bases = {
+        condition: replace(
+            metabolite_basis(step, frequency_mhz, n_points, dwell_s, linewidth_hz), te_ms=round(1e3 * te_s, 6)
+        )
+        for condition, step in steps.items()
+    }
     for condition, basis in bases.items():
         broad = {name: macromolecule(name, condition, basis) for name in MACROMOLECULES}
         bases[condition] = _with(basis, broad)

@@ -32,6 +32,26 @@ COLUMNS: dict[str, dict[str, str]] = {
     "engine": {"Description": "Fitting engine"},
     "raw": {"Description": "Amplitude relative to the basis spectrum, arbitrary units common to a scan's conditions"},
     "per_tcr": {"Description": "raw divided by the raw creatine + phosphocreatine of the same cell's OFF or UNEDITED"},
+    "per_tcr_sd": {
+        "Description": "SD of per_tcr by first-order propagation of the fits' covariance; OFF and DIFF count as "
+        "independent"
+    },
+    "molality_mmol_kg": {
+        "Description": "Water-scaled concentration in the tissue's water, corrected for relaxation, and for CSF where "
+        "tissue fractions are stated; missing for the reason in note",
+        "Units": "mmol/kg",
+    },
+    "molality_sd_mmol_kg": {
+        "Description": "SD of molality_mmol_kg from the metabolite's fit; the water counts as known",
+        "Units": "mmol/kg",
+    },
+    "molarity_mmol_l": {
+        "Description": "Water-scaled concentration in the tissue's volume; without tissue fractions that of pure water",
+        "Units": "mmol/l",
+    },
+    "note": {
+        "Description": "Why something is missing, and what was done to the spectrum before the fit, e.g. a shift in ppm"
+    },
     "crlb_percent": {
         "Description": "Cramer-Rao lower bound of the amplitude; in tables of sources the median over the fits. Not a "
         "precision where transients are synthetic: their noise is not independent",

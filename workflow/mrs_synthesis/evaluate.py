@@ -25,7 +25,23 @@ if TYPE_CHECKING:
 IDENTIFIERS = ("unit", "subject", "session", "site")
 CELL = ("cell", "source", "decoder", "n_real", "n_total", "replicate")
 SERIES = ("metabolite", "condition", "source", "decoder", "n_real", "n_total")  # one row of the tables of bias
-FIT = ("cell", "condition", "metabolite", "engine", "raw", "per_tcr", "crlb_percent", "snr", "fwhm_hz", "converged")
+FIT = (
+    "cell",
+    "condition",
+    "metabolite",
+    "engine",
+    "raw",
+    "per_tcr",
+    "per_tcr_sd",
+    "crlb_percent",
+    "snr",
+    "fwhm_hz",
+    "converged",
+    "molality_mmol_kg",
+    "molality_sd_mmol_kg",
+    "molarity_mmol_l",
+    "note",
+)
 CONDITIONS = ("OFF", "ON", "DIFF", "UNEDITED")
 COMMON = ("tNAA", "tCho", "Ins", "Glx")  # ratios of the condition that holds tCr, where none are named
 NO_CURVE = ("reference", "reconstruction")  # they hold the reference's own transients: no place on the learning curve

@@ -1,19 +1,27 @@
-"""Whole-file writing, tables, hashes: outputs appear complete under their name or not at all."""
+"""Whole-file writing, tables, hashes: outputs appear complete under their name or not at all.
+
+What does not fit into memory grows on disk: `append_table` and `ArraySpool`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = "n/a"  # BIDS: the only spelling of a missing value in a table
+BLOCK = 1 << 20
 
 
 @contextmanager
@@ -50,8 +58,77 @@ def write_json(path: Path | str, content: Any) -> None:
 
 def write_table(path: Path | str, table: pd.DataFrame) -> None:
     """Write a TSV table; missing values become ``n/a``."""
-    with write_whole(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep=MISSING, float_format="%.8g", lineterminator="\n")
+    with append_table(path) as append:
+        append(table)
+
+
+@contextmanager
+def append_table(path: Path | str) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yield a function that appends the rows of a table to a TSV file, whose header is that of the first."""
+    with write_whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+
+        def append(table: pd.DataFrame) -> None:
+            layout = {"sep": "\t", "index": False, "na_rep": MISSING, "float_format": "%.8g", "lineterminator": "\n"}
+            table.to_csv(stream, header=stream.tell() == 0, **layout)
+
+        yield append
+
+
+class ArraySpool:
+    """Arrays that grow along their first axis, on disk, and become one ``.npz`` file in the end.
+
+    Used as a context manager. The arrays lie in a hidden folder beside the file; on success they are packed without
+    being loaded, on failure nothing is left. Equal arrays give equal bytes.
+
+    Parameters
+    ----------
+    path
+        The ``.npz`` file.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.folder = self.path.with_name(f".{self.path.stem}.{os.getpid()}.spool")
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._types: dict[str, np.dtype] = {}
+
+    def __enter__(self) -> ArraySpool:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._pack()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def append(self, name: str, array: np.ndarray) -> None:
+        """Append rows to the array `name`.
+
+        Raises
+        ------
+        ValueError
+            If their type or the length of the other axes differs from what the array has.
+        """
+        array = np.ascontiguousarray(array)
+        rows, *rest = self._shapes.get(name, (0, *array.shape[1:]))
+        if tuple(rest) != array.shape[1:] or self._types.setdefault(name, array.dtype) != array.dtype:
+            raise ValueError(f"{name}: {array.dtype} rows of shape {array.shape[1:]} to {self._types[name]} {rest}")
+        self._shapes[name] = (rows + len(array), *rest)
+        with open(self.folder / name, "ab") as stream:
+            stream.write(memoryview(array).cast("B") if array.size else b"")
+
+    def _pack(self) -> None:
+        with write_whole(self.path) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
+            for name, shape in self._shapes.items():
+                # Dated 1980, whatever the clock says; not compressed, which gains 6 % on spectra for 30 s per GB
+                entry = zipfile.ZipInfo(f"{name}.npy")
+                header = {"descr": np.lib.format.dtype_to_descr(self._types[name]), "fortran_order": False}
+                with archive.open(entry, "w", force_zip64=True) as target, open(self.folder / name, "rb") as source:
+                    np.lib.format.write_array_header_1_0(target, header | {"shape": shape})
+                    shutil.copyfileobj(source, target, BLOCK)
+                (self.folder / name).unlink()
 
 
 def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -76,6 +153,6 @@ def sha256(path: Path | str) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
+        while block := stream.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()

@@ -1,18 +1,19 @@
 """What the fitting engines share: their input, their output, and the table made of it.
 
-Nothing here imports torch or FSL-MRS, since each engine's environment lacks the other.
+Nothing here imports torch or FSL-MRS, since each engine's environment lacks the other. An engine is made once for a
+`Task`, fits any number of chunks of spectra (``fit(fids) -> Fitted``), and is closed in the end.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from mrs_synthesis import metabolites, spectra
+from mrs_synthesis import lcm_model, metabolites
 from mrs_synthesis.basis import Basis
-from mrs_synthesis.stage import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,55 +26,68 @@ COLUMNS = (
     "raw",
     "raw_sd",
     "per_tcr",
+    "per_tcr_sd",
     "crlb_percent",
     "snr",
     "fwhm_hz",
     "converged",
+    "molality_mmol_kg",
+    "molality_sd_mmol_kg",
+    "molarity_mmol_l",
+    "note",
 )
 LARGEST_CRLB = 999.0
-POSITION_TOLERANCE_PPM = 0.1
+WITH_TCR = ("OFF", "UNEDITED")  # conditions whose tCr and water serve all conditions of a cell
 
 
 @dataclass
 class Task:
-    """Spectra of one edit condition to be fitted.
+    """What is fitted to all spectra of one edit condition.
 
     Attributes
     ----------
     condition
-        OFF, DIFF or UNEDITED.
-    fids
-        Complex (cells, n_points), in the project's convention.
-    dwell_s, frequency_mhz
-        Their raster.
+        OFF, ON, DIFF or UNEDITED.
+    n_points, dwell_s, frequency_mhz
+        Raster of the data.
     basis
         What is fitted, at the data's frequency.
     groups
         Line-shape group of each basis spectrum.
-    ppm_range, baseline_order
-        Fit window and order of the polynomial baseline.
+    options
+        Fit window, baseline, line shape.
     """
 
     condition: str
-    fids: np.ndarray
+    n_points: int
     dwell_s: float
     frequency_mhz: float
     basis: Basis
     groups: list[int]
-    ppm_range: tuple[float, float]
-    baseline_order: int
+    options: lcm_model.Options
+
+    def model(self) -> lcm_model.Model:
+        """Return the model to be fitted.
+
+        Raises
+        ------
+        InputError
+            If the basis is shorter than the data, or zero.
+        """
+        raster = (self.n_points, self.dwell_s, self.frequency_mhz)
+        return lcm_model.build(self.basis, *raster, groups=self.groups, options=self.options)
 
 
 @dataclass
 class Fitted:
-    """An engine's answer to a `Task` with n basis spectra.
+    """An engine's answer to a `Task` with n basis spectra in G groups. NaN in cells that could not be fitted.
 
     Attributes
     ----------
     names
         Basis spectra, n.
     raw
-        Amplitudes, (cells, n): data FID amplitude / basis FID amplitude. NaN in cells that could not be fitted.
+        Amplitudes, (cells, n): data FID amplitude / basis FID amplitude.
     covariance
         Of `raw`, (cells, n, n).
     snr, fwhm_hz
@@ -81,11 +95,19 @@ class Fitted:
     converged
         (cells,) booleans.
     objective
-        Sum of the squared residual for data scaled to norm 100, (cells,).
+        What was minimised, for data scaled to norm 100: the sum of the squared residual, and the penalty of a spline
+        baseline; (cells,).
     ppm
         Fit window, (W,).
     data, fit, baseline
         Spectra on the scale of `spectra.to_spectrum`, complex (cells, W).
+    gamma, sigma
+        Lorentzian and Gaussian width of each group, 1/s, (cells, G).
+    eps
+        Shift in rad/s, positive moves peaks down in ppm: of each group, (cells, G), with `free_shift` of each basis
+        spectrum, (cells, n).
+    phi0, phi1
+        Phase in rad and in rad/Hz, (cells,).
     """
 
     names: list[str]
@@ -99,6 +121,52 @@ class Fitted:
     data: np.ndarray
     fit: np.ndarray
     baseline: np.ndarray
+    gamma: np.ndarray
+    sigma: np.ndarray
+    eps: np.ndarray
+    phi0: np.ndarray
+    phi1: np.ndarray
+
+    def spread(self, found: Fitted, where: np.ndarray) -> Fitted:
+        """Put the cells of `found` to the positions `where` (cells,) of this one; return this one."""
+        for field in fields(self):
+            if field.name not in ("names", "ppm"):
+                getattr(self, field.name)[where] = getattr(found, field.name)
+        return self
+
+
+class Engine(Protocol):
+    """What `quantify` expects of an engine; it is a context manager as well."""
+
+    def fit(self, fids: np.ndarray) -> Fitted:
+        """Fit finite FIDs (cells, n_points) other than zero."""
+
+    def close(self) -> None:
+        """Release what the engine holds."""
+
+
+def missing(task: Task, ppm: np.ndarray, cells: int) -> Fitted:
+    """Return the answer in which no cell was fitted; `ppm` is the fit window."""
+    n, groups, width = len(task.basis.names), max(task.groups) + 1, len(ppm)
+    shapes = {"raw": (n,), "covariance": (n, n), "snr": (n,), "fwhm_hz": (n,), "objective": (), "phi0": (), "phi1": ()}
+    shapes |= {"gamma": (groups,), "sigma": (groups,), "eps": (n if task.options.free_shift else groups,)}
+    arrays = {name: np.full((cells, *shape), np.nan) for name, shape in shapes.items()}
+    arrays |= {name: np.full((cells, width), np.nan, complex) for name in ("data", "fit", "baseline")}
+    return Fitted(names=list(task.basis.names), ppm=ppm, converged=np.zeros(cells, bool), **arrays)
+
+
+def totals(names: Sequence[str], condition: str) -> tuple[list[str], np.ndarray]:
+    """Return the names of basis spectra and their sums, m, and what each is a sum of: zeros and ones (m, n)."""
+    sums = metabolites.sums(names, condition)
+    weights = np.vstack([np.eye(len(names)), np.zeros((len(sums), len(names)))])
+    for row, members in enumerate(sums.values(), len(names)):
+        weights[row, [list(names).index(member) for member in members]] = 1
+    return [*names, *sums], weights
+
+
+def reference_condition(results: Mapping[str, Fitted] | Sequence[str]) -> str | None:
+    """Return the condition whose tCr all conditions are divided by."""
+    return next((condition for condition in WITH_TCR if condition in results), None)
 
 
 def _crlb_percent(raw: np.ndarray, sd: np.ndarray) -> np.ndarray:
@@ -107,108 +175,108 @@ def _crlb_percent(raw: np.ndarray, sd: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(raw), np.minimum(percent, LARGEST_CRLB), np.nan)
 
 
-def rows(fitted: Fitted, condition: str, engine: str) -> pd.DataFrame:
-    """Return one row per cell and metabolite (and sum of metabolites) of one condition, without `per_tcr`."""
-    import pandas as pd
-
-    totals = metabolites.sums(fitted.names, condition)
-    names = fitted.names + list(totals)
-    weights = np.zeros((len(names), len(fitted.names)))
-    weights[: len(fitted.names)] = np.eye(len(fitted.names))
-    for i, members in enumerate(totals.values(), len(fitted.names)):
-        weights[i, [fitted.names.index(member) for member in members]] = 1
-    raw = fitted.raw @ weights.T
-    sd = np.sqrt(np.einsum("mi,cij,mj->cm", weights, fitted.covariance, weights))
-    missing = np.full((len(raw), len(totals)), np.nan)
-    width = np.where(fitted.fwhm_hz > 0, fitted.fwhm_hz, np.nan)  # 0: no clear peak
-    cells = np.arange(len(raw))
-    return pd.DataFrame(
-        {
-            "cell": np.repeat(cells, len(names)),
-            "condition": condition,
-            "metabolite": names * len(raw),
-            "engine": engine,
-            "raw": raw.ravel(),
-            "raw_sd": sd.ravel(),
-            "crlb_percent": _crlb_percent(raw, sd).ravel(),
-            "snr": np.hstack([fitted.snr, missing]).ravel(),
-            "fwhm_hz": np.hstack([width, missing]).ravel(),
-            "converged": np.repeat(fitted.converged.astype(int), len(names)),
-        }
-    )
+def _tcr(results: Mapping[str, Fitted]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return tCr, its variance, both (cells,), and its covariance with the condition's basis spectra, (cells, n)."""
+    condition = reference_condition(results)
+    if condition is None:
+        return None
+    fitted = results[condition]
+    names, weights = totals(fitted.names, condition)
+    if "tCr" not in names:
+        return None
+    own = weights[names.index("tCr")]
+    covariance = fitted.covariance @ own
+    return np.where(fitted.raw @ own > 0, fitted.raw @ own, np.nan), covariance @ own, covariance
 
 
-def table(results: dict[str, Fitted], engine: str) -> pd.DataFrame:
-    """Return the table of all conditions with the columns of `COLUMNS`.
+def table(
+    results: Mapping[str, Fitted],
+    engine: str,
+    *,
+    notes: Mapping[str, Sequence[str]] | None = None,
+    per_raw: tuple[np.ndarray, np.ndarray] | None = None,
+    first_cell: int = 0,
+) -> pd.DataFrame:
+    """Return the table of all conditions with the columns of `COLUMNS`, cell by cell.
 
     ``per_tcr`` is raw over raw of tCr in OFF or UNEDITED of the same cell; missing where that is not fitted or zero.
+    Its SD is the first-order propagation of the fits' covariance; spectra of different conditions count as independent.
+
+    Parameters
+    ----------
+    results
+        Fits of the same cells in each condition.
+    engine
+        Its name.
+    notes
+        For each condition a text for each cell, possibly empty.
+    per_raw
+        mmol/kg and mmol/l for one unit of `raw`, (cells,) each. None: those columns stay empty.
+    first_cell
+        Number of the first cell.
     """
     import pandas as pd
 
-    joined = pd.concat([rows(fitted, condition, engine) for condition, fitted in results.items()], ignore_index=True)
-    reference = joined[(joined["metabolite"] == "tCr") & (joined["condition"] != "DIFF") & (joined["raw"] > 0)]
-    tcr = joined["cell"].map(reference.set_index("cell")["raw"])
-    joined["per_tcr"] = joined["raw"] / tcr.astype(float)
-    return joined[list(COLUMNS)]
+    reference, tcr = reference_condition(results), _tcr(results)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+    for condition, fitted in results.items():
+        names, weights = totals(fitted.names, condition)
+        raw = fitted.raw @ weights.T
+        variance = np.einsum("mi,cij,mj->cm", weights, fitted.covariance, weights)
+        sd, empty = np.sqrt(np.maximum(variance, 0)), np.full(raw.shape, np.nan)
+        blank = np.full((len(raw), len(names) - len(fitted.names)), np.nan)  # sums have neither SNR nor width
+        columns = {
+            "condition": np.full(raw.shape, condition, object),
+            "metabolite": np.broadcast_to(np.array(names, object), raw.shape),
+            "raw": raw,
+            "raw_sd": sd,
+            "per_tcr": empty,
+            "per_tcr_sd": empty,
+            "crlb_percent": _crlb_percent(raw, sd),
+            "snr": np.hstack([fitted.snr, blank]),
+            "fwhm_hz": np.hstack([np.where(fitted.fwhm_hz > 0, fitted.fwhm_hz, np.nan), blank]),  # 0: no clear peak
+            "converged": np.broadcast_to(fitted.converged.astype(int)[:, None], raw.shape),
+            "molality_mmol_kg": empty,
+            "molality_sd_mmol_kg": empty,
+            "molarity_mmol_l": empty,
+        }
+        if tcr is not None:
+            divisor, tcr_variance, tcr_covariance = tcr
+            ratio = raw / divisor[:, None]
+            shared = tcr_covariance @ weights.T if condition == reference else 0.0
+            spread = variance + ratio**2 * tcr_variance[:, None] - 2 * ratio * shared
+            columns["per_tcr"], columns["per_tcr_sd"] = ratio, np.sqrt(np.maximum(spread, 0)) / divisor[:, None]
+        if per_raw is not None:
+            molality, molarity = (factor[:, None] for factor in per_raw)
+            columns["molality_mmol_kg"], columns["molality_sd_mmol_kg"] = raw * molality, sd * molality
+            columns["molarity_mmol_l"] = raw * molarity
+        known = np.isfinite(fitted.raw).all(axis=1)
+        lacking = {"no tCr fitted" if tcr is None else "no tCr in this cell": "per_tcr"}
+        if per_raw is not None:
+            lacking["no peak in this cell to refer to water"] = "molality_mmol_kg"
+        texts = [[text] for text in (notes or {}).get(condition, [""] * len(raw))]
+        for why, column in lacking.items():
+            for cell in np.flatnonzero(known & ~np.isfinite(columns[column]).all(axis=1)):
+                texts[cell].append(why)
+        texts = np.array(["; ".join(filter(None, each)) or None for each in texts], object)
+        columns["note"] = np.broadcast_to(texts[:, None], raw.shape)
+        columns["cell"] = np.broadcast_to(first_cell + np.arange(len(raw))[:, None], raw.shape)
+        columns["engine"] = np.full(raw.shape, engine, object)
+        for name in COLUMNS:
+            parts[name].append(columns[name])
+    return pd.DataFrame({name: np.hstack(arrays).ravel() for name, arrays in parts.items()})
 
 
-def curves(results: dict[str, Fitted]) -> dict[str, np.ndarray]:
-    """Return the arrays of the file of curves: for each condition ppm, data, fit, baseline, objective, cell."""
+def curves(results: Mapping[str, Fitted], first_cell: int = 0) -> dict[str, np.ndarray]:
+    """Return the arrays of the file of curves: for each condition cell, ppm, objective, data, fit, baseline.
+
+    All but ppm have one row per cell.
+    """
     arrays = {}
     for condition, fitted in results.items():
-        arrays[f"{condition}_cell"] = np.arange(len(fitted.raw))
+        arrays[f"{condition}_cell"] = first_cell + np.arange(len(fitted.raw))
         arrays[f"{condition}_ppm"] = fitted.ppm
         arrays[f"{condition}_objective"] = fitted.objective
         for part in ("data", "fit", "baseline"):
             arrays[f"{condition}_{part}"] = getattr(fitted, part).astype(np.complex64)
     return arrays
-
-
-def _edges(fid: np.ndarray, dwell_s: float, frequency_mhz: float, ppm: np.ndarray) -> np.ndarray:
-    """Return a magnitude spectrum's steepness at `ppm`, which narrow lines dominate, not baselines."""
-    decay = np.exp(-np.pi * 5 * spectra.time_axis(fid.size, dwell_s))
-    matrix = spectra.window_matrix(ppm, fid.size, dwell_s, frequency_mhz)
-    return np.abs(np.gradient(np.abs((fid * decay) @ matrix)))
-
-
-def check_positions(task: Task, path: str) -> float:
-    """Check that the data's singlets lie where the basis has them, and return how far off they are in ppm.
-
-    The mean of all cells is compared with Cr + NAA (+ GPC) of the basis between 1.7 and 3.5 ppm. Nothing is checked if
-    the basis has neither.
-
-    Raises
-    ------
-    InputError
-        If they are more than 0.1 ppm off, or the spectrum's mirror image fits better.
-    """
-    names = [name for name in ("NAA", "Cr", "PCr", "GPC", "PCh") if name in task.basis.names]
-    if not {"NAA", "Cr", "PCr"} & set(names):
-        return 0.0
-    weight = {"NAA": 1.0, "Cr": 0.4, "PCr": 0.4, "GPC": 0.1, "PCh": 0.1}
-    model = sum(weight[name] * fid for name, fid in zip(names, task.basis.select(names).fids, strict=True))
-    ppm = np.arange(1.3, 3.9, 0.004)
-    wanted = _edges(model, task.basis.dwell_s, task.basis.frequency_mhz, ppm)
-    inside = (ppm > 1.7) & (ppm < 3.5)
-    offsets = np.arange(-100, 101)  # of 0.004 ppm
-
-    def best(fid: np.ndarray) -> tuple[float, float]:
-        seen = _edges(fid, task.dwell_s, task.frequency_mhz, ppm)
-        centre = np.flatnonzero(inside)
-        scores = [seen[centre + k] @ wanted[centre] / max(np.linalg.norm(seen[centre + k]), 1e-300) for k in offsets]
-        k = int(np.argmax(scores))
-        return float(offsets[k] * 0.004), float(scores[k])
-
-    mean = task.fids.mean(axis=0)
-    (offset, score), (_, mirrored) = best(mean), best(np.conj(mean))
-    if mirrored > 1.2 * score:
-        raise InputError(
-            f"{path}: the mirror image of {task.condition} fits the basis better; "
-            "the sign of the imaginary part is wrong: convert the file again or conjugate it"
-        )
-    if abs(offset) > POSITION_TOLERANCE_PPM:
-        raise InputError(
-            f"{path}: NAA and tCr of {task.condition} are {offset:+.2f} ppm from 2.008 and 3.027 ppm; "
-            "shift the spectra to their reference first"
-        )
-    return offset

@@ -19,6 +19,16 @@ from mrs_synthesis.stage import InputError
 
 COMMAND = "fsl_mrs"
 GUARD = "MRS_SYNTHESIS_INSIDE_FSL_MRS"  # set in the second interpreter, so that there is never a third
+# FSL-MRS makes temporary arrays of some MB at every evaluation of its model: fetching each from the system and giving
+# it back costs up to as much as the arithmetic, and so do threads in products of that size. Both are read when a
+# process starts. 32 MiB is the highest mmap threshold that every 64-bit glibc accepts.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": "2000000000",
+}
 HOW_TO_GET_IT = (
     "install it from FSL's conda channel (envs/fsl-mrs.yaml names it; free for non-commercial use only) and put its "
     "`fsl_mrs` command on PATH, or run with --sdm conda, or use the engine `batched`"
@@ -77,7 +87,7 @@ def reexec_if_needed(module_name: str, argv: Sequence[str] | None) -> None:
             f"FSL-MRS not found: no module fsl_mrs here and no command `{COMMAND}` on PATH; {HOW_TO_GET_IT}"
         )
     package_root = Path(__file__).resolve().parents[1]
-    environment = dict(os.environ, PYTHONPATH=str(package_root), PYTHONNOUSERSITE="1", **{GUARD: "1"})
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(package_root), "PYTHONNOUSERSITE": "1", GUARD: "1"}
     environment.pop("PYTHONHOME", None)
     arguments = list(sys.argv[1:] if argv is None else argv)
     sys.stdout.flush()

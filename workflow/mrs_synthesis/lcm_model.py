@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mrs_synthesis import lcm_baseline
 from mrs_synthesis.basis import Basis
 from mrs_synthesis.spectra import WATER_PPM
 from mrs_synthesis.stage import InputError
 
 TARGET_NORM = 100.0
 METABOLITE_RANGE_PPM = (0.2, 4.2)
+LINE_SHAPES = ("voigt", "lorentzian")
 
 
 def resample(fids: np.ndarray, dwell_s: float, new_dwell_s: float, new_n_points: int) -> np.ndarray:
@@ -55,12 +57,36 @@ def resample(fids: np.ndarray, dwell_s: float, new_dwell_s: float, new_n_points:
     return np.pad(new[..., :new_n_points], [(0, 0)] * (fids.ndim - 1) + [(0, missing)])
 
 
-def polynomial_baseline(n_window: int, order: int) -> np.ndarray:
-    """Return orthogonal polynomials up to `order` over the window, shape (n_window, order + 1); order -1: none.
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose of the model.
 
-    They span the same space as FSL-MRS's ``poly, order``.
+    Attributes
+    ----------
+    ppm_range
+        Fit window.
+    baseline
+        FSL-MRS's words: ``off``, ``poly, ORDER``, or ``spline, NAME`` with NAME very-stiff, stiff, moderate, flexible,
+        very-flexible or the effective dimension.
+    line_shape
+        ``voigt`` or ``lorentzian`` (sigma = 0).
+    free_shift
+        Every basis spectrum has a shift of its own, instead of every group.
     """
-    return np.polynomial.legendre.legvander(np.linspace(-1, 1, n_window), order)[:, : order + 1].reshape(n_window, -1)
+
+    ppm_range: tuple[float, float] = METABOLITE_RANGE_PPM
+    baseline: str = "poly, 2"
+    line_shape: str = "voigt"
+    free_shift: bool = False
+
+    def __post_init__(self) -> None:
+        lcm_baseline.parse(self.baseline)
+        if self.line_shape not in LINE_SHAPES:
+            raise InputError(f"line shape {self.line_shape!r}, expected {' or '.join(LINE_SHAPES)}")
+        if not self.ppm_range[0] < self.ppm_range[1]:
+            raise InputError(
+                f"fit range {self.ppm_range[0]:g} to {self.ppm_range[1]:g} ppm: the lower limit goes first"
+            )
 
 
 @dataclass
@@ -82,7 +108,9 @@ class Model:
     first, last
         The fit window is ``[first:last]`` of the spectrum with increasing ppm.
     baseline
-        Baseline shapes over the window, real, (n_window, k); each has a real and an imaginary coefficient.
+        See `lcm_baseline.Baseline`.
+    options
+        As given.
     """
 
     names: list[str]
@@ -93,7 +121,8 @@ class Model:
     frequency_mhz: float
     first: int
     last: int
-    baseline: np.ndarray
+    baseline: lcm_baseline.Baseline
+    options: Options
     nu_hz: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -121,14 +150,15 @@ class Model:
         return self.nu_hz / self.frequency_mhz + WATER_PPM
 
     @property
-    def bins(self) -> np.ndarray:
-        """Indices of the window's points in an FFT that has not been shifted."""
-        return (np.arange(self.first, self.last) - self.n_points // 2) % self.n_points
+    def n_shifts(self) -> int:
+        """Number of shifts fitted: one per basis spectrum or one per group."""
+        return len(self.names) if self.options.free_shift else self.n_groups
 
     @property
-    def n_parameters(self) -> int:
-        """Number of fitted parameters: c, gamma, sigma, eps, phi0, phi1, b."""
-        return len(self.names) + 3 * self.n_groups + 2 + 2 * self.baseline.shape[1]
+    def n_parameters(self) -> float:
+        """Number of fitted parameters; a spline counts with its effective dimension."""
+        widths = 2 if self.options.line_shape == "voigt" else 1
+        return len(self.names) + widths * self.n_groups + self.n_shifts + 2 + 2 * float(self.baseline.kept.sum())
 
 
 def build(
@@ -138,8 +168,7 @@ def build(
     frequency_mhz: float,
     *,
     groups: Sequence[int] | None = None,
-    ppm_range: tuple[float, float] = METABOLITE_RANGE_PPM,
-    baseline_order: int = 2,
+    options: Options | None = None,
 ) -> Model:
     """Set up the model for data of one raster.
 
@@ -151,22 +180,25 @@ def build(
         Raster of the data.
     groups
         Line-shape group of each basis spectrum. None: one group.
-    ppm_range
-        Fit window.
-    baseline_order
-        Order of the complex polynomial baseline; -1: none.
+    options
+        See `Options`; None: its defaults.
 
     Raises
     ------
     InputError
-        If the basis is shorter than the data, or holds nothing.
+        If the basis is shorter than the data, or holds nothing, or the fit range is empty.
     """
+    options = options or Options()
     resampled = resample(basis.fids, basis.dwell_s, dwell_s, n_points)
     norm = np.linalg.norm(resampled.mean(axis=0))
     if not norm > 0:
         raise InputError("the basis is zero everywhere; simulate or convert it again")
     axis = np.linspace(-0.5 / dwell_s, 0.5 / dwell_s, n_points) / frequency_mhz + WATER_PPM
-    first, last = sorted(int(np.argmin(np.abs(axis - limit))) for limit in ppm_range)
+    first, last = sorted(int(np.argmin(np.abs(axis - limit))) for limit in options.ppm_range)
+    if last - first < 8:
+        raise InputError(
+            f"fit range {options.ppm_range[0]:g} to {options.ppm_range[1]:g} ppm: nothing of the data there"
+        )
     scale = TARGET_NORM / norm
     return Model(
         names=list(basis.names),
@@ -177,7 +209,8 @@ def build(
         frequency_mhz=frequency_mhz,
         first=first,
         last=last,
-        baseline=polynomial_baseline(last - first, baseline_order),
+        baseline=lcm_baseline.make(options.baseline, last - first, options.ppm_range[1] - options.ppm_range[0]),
+        options=options,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mrs_synthesis import spectra
 from mrs_synthesis.basis import read_json_folder
 from mrs_synthesis.files import write_json, write_text
 from mrs_synthesis.metabolites import DIFF_SUMS, SUMS
+from mrs_synthesis.relaxation import WATER_DENSITY, Tissue
 from mrs_synthesis.seeds import generator
 from mrs_synthesis.stage import InputError, require, run
 from mrs_synthesis.vendor_philips import write_sdat
@@ -25,11 +27,14 @@ SITES = {
     "philips": signal.Site(127.74, 1, 1e-2, 280.0, 2.8, 5.0),
 }
 N_REFERENCE = 4
+TE_S = 0.068
+TISSUE = Tissue(0.40, 0.50, 0.10)  # where the sample sheet states none
+TRUTH_COLUMNS = ("subject", "metabolite", "concentration_mm", "per_tcr", "molality_mmol_kg")
 
-# Mean in mM and coefficient of variation between subjects. Means lie in the ranges of Govindaraju et al., NMR Biomed
-# 2000 (adult human brain). GABA+ = GABA + MM3co, the latter in units of GABA, about half of it: CV 12 % (Mikkelsen et
-# al., NeuroImage 2017). GABA+/tCr as a ratio of concentrations is 0.35; as the ratio of areas that is often
-# published, (ON - OFF) / 2 at 3.0 ppm over creatine's methyl, it is 0.11 (there 0.116 +- 0.014).
+# Mean in mmol per litre of tissue and coefficient of variation between subjects. Means lie in the ranges of Govindaraju
+# et al., NMR Biomed 2000 (adult human brain). GABA+ = GABA + MM3co, the latter in units of GABA, about half of it: CV
+# 12 % (Mikkelsen et al., NeuroImage 2017). GABA+/tCr as a ratio of concentrations is 0.35; as the ratio of areas that
+# is often published, (ON - OFF) / 2 at 3.0 ppm over creatine's methyl, it is 0.11 (there 0.116 +- 0.014).
 CONCENTRATIONS = {
     "Ala": (0.5, 0.20),
     "Asc": (1.0, 0.15),
@@ -63,7 +68,7 @@ CONCENTRATIONS = {
 
 
 def draw_concentrations(stream: signal.Stream) -> dict[str, float]:
-    """Draw a subject's concentrations in mM: independent lognormal variables."""
+    """Draw a subject's concentrations in mmol per litre of tissue: independent lognormal variables."""
     rng = stream("concentrations")
     concentrations = {}
     for name, (mean, cv) in CONCENTRATIONS.items():
@@ -72,12 +77,19 @@ def draw_concentrations(stream: signal.Stream) -> dict[str, float]:
     return concentrations
 
 
-def truth_rows(subject: str, concentrations: dict[str, float]) -> list[tuple[str, str, float, float]]:
-    """Return rows (subject, metabolite, mM, ratio to tCr), with the sums that the fits report (GABA+, tCr, ...)."""
+def truth_rows(
+    subject: str, concentrations: dict[str, float], tissue: Tissue = TISSUE
+) -> list[tuple[str, str, float, float, float]]:
+    """Return rows of `TRUTH_COLUMNS`, with the sums that the fits report (GABA+, tCr, ...).
+
+    ``concentration_mm`` is in mmol per litre of tissue: what water-scaled quantification calls molarity. Its molality
+    is that divided by the kilograms of water in a litre of the voxel, as FSL-MRS defines it (`mrs_synthesis.water`).
+    """
     whole = dict(concentrations)
     for name, members in (SUMS | DIFF_SUMS).items():
         whole[name] = sum(concentrations[member] for member in members)
-    return [(subject, name, value, value / whole["tCr"]) for name, value in whole.items()]
+    water_kg = float(tissue.fractions @ WATER_DENSITY)
+    return [(subject, name, value, value / whole["tCr"], value / water_kg) for name, value in whole.items()]
 
 
 def read_bases(folder: Path, frequency_mhz: float) -> tuple[np.ndarray, float]:
@@ -134,7 +146,15 @@ def noise_sd(bases: np.ndarray, site: signal.Site, snr: float) -> float:
 
 
 def make_subject(
-    subject: str, site: signal.Site, bases: np.ndarray, seed: int, n_transients: int, snr: float
+    subject: str,
+    site: signal.Site,
+    bases: np.ndarray,
+    seed: int,
+    n_transients: int,
+    snr: float,
+    *,
+    te_s: float = TE_S,
+    tissue: Tissue = TISSUE,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict]:
     """Make one subject's scan and water reference.
 
@@ -145,10 +165,11 @@ def make_subject(
     reference
         Shape (transients, coils, points).
     concentrations
-        In mM.
+        In mmol per litre of tissue.
     nuisance
         What else is true; arrays as nested lists (2, transients), amplitudes and noise in the files' units. `noise_sd`
-        is that of the best combination of coils, per real point, where `gain` is the signal of 1 mM of one proton.
+        is that of the best combination of coils, per real point, where `gain` is the signal that is seen of one
+        metabolite proton of 1 mmol per litre of tissue.
     """
     stream = partial(generator, seed, "phantom", subject)
     concentrations = draw_concentrations(stream)
@@ -160,7 +181,8 @@ def make_subject(
     sd = noise_sd(bases, site, snr) * stream("noise level").lognormal(0, 0.08)
     receiver = signal.draw_receiver(stream("coils"), site.n_coils, sd)
     fids = receiver.receive(signal.transients(voxel, water, motion, shape), stream("noise"))
-    reference = signal.water_reference(stream, shape, motion, N_REFERENCE)
+    water_amplitude = signal.water_amplitude(tissue, site.frequency_mhz, te_s)
+    reference = signal.water_reference(stream, shape, motion, N_REFERENCE, water_amplitude)
     reference = receiver.receive(reference, stream("reference noise"))
     covariance = site.gain**2 * (receiver.noise_factor @ receiver.noise_factor.conj().T)
     nuisance = {
@@ -176,6 +198,9 @@ def make_subject(
         "water_amplitude": (site.gain * np.abs(water_amplitudes.sum(axis=0))).tolist(),
         "noise_sd": site.gain * sd,
         "gain": site.gain,
+        "tissue": asdict(tissue),
+        "metabolite_share_seen": signal.metabolite_share(tissue, site.frequency_mhz, te_s),
+        "water_reference_amplitude": site.gain * water_amplitude,
         "coil_sensitivity": {"re": receiver.sensitivity.real.tolist(), "im": receiver.sensitivity.imag.tolist()},
         "coil_noise_covariance": {"re": covariance.real.tolist(), "im": covariance.imag.tolist()},
     }
@@ -204,6 +229,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--basis", type=Path, required=True, help="folder written by mrs_synthesis.basis_simulate")
     parser.add_argument("--transients", type=int, default=80, help="per edit condition (default %(default)s)")
     parser.add_argument("--snr", type=float, default=15.0, help="of tCr in one OFF transient (default %(default)s)")
+    parser.add_argument(
+        "--tissue",
+        type=float,
+        nargs=3,
+        default=(TISSUE.wm, TISSUE.gm, TISSUE.csf),
+        metavar=("WM", "GM", "CSF"),
+        help="volume fractions of the voxel (default %(default)s)",
+    )
     parser.add_argument("--metab", type=Path, required=True, help="edited scan: .dat, or .SDAT with .SPAR beside it")
     parser.add_argument("--water", type=Path, required=True, help="the same for the water reference")
     parser.add_argument("--truth", type=Path, required=True, help="table of true concentrations (TSV)")
@@ -216,13 +249,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     for path in (args.metab, args.water):
         if path.suffix.lower() != suffix:
             raise InputError(f"{path}: vendor {args.vendor} writes {suffix} files; give such a name")
+    tissue = Tissue(*args.tissue)
     bases, te_s = read_bases(args.basis, site.frequency_mhz)
     fids, reference, concentrations, nuisance = make_subject(
-        args.subject, site, bases, args.seed, args.transients, args.snr
+        args.subject, site, bases, args.seed, args.transients, args.snr, te_s=te_s, tissue=tissue
     )
     write_scans(args.vendor, args.metab, args.water, fids, reference, site.frequency_mhz, te_s)
-    lines = ["subject\tmetabolite\tconcentration_mm\tper_tcr"]
-    lines += [f"{s}\t{name}\t{mm:.8g}\t{ratio:.8g}" for s, name, mm, ratio in truth_rows(args.subject, concentrations)]
+    lines = ["\t".join(TRUTH_COLUMNS)]
+    for name, metabolite, *values in truth_rows(args.subject, concentrations, tissue):
+        lines.append("\t".join([name, metabolite, *(f"{value:.8g}" for value in values)]))
     write_text(args.truth, "\n".join(lines) + "\n")
     about = {"subject": args.subject, "vendor": args.vendor, "conditions": list(signal.CONDITIONS)}
     write_json(args.nuisance_truth, about | nuisance)

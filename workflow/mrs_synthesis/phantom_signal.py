@@ -3,7 +3,10 @@
 Arrays of transients have shape (2, transients): edit conditions OFF and ON. The scanner acquires them in turn, ON
 first. Sizes of the nuisances: field drift lognormal around 0.3 Hz/min and wander of 0.05-0.3 Hz over 20-120 s (Hui et
 al., NeuroImage 2021; Near et al., MRM 2015); residual water and line widths as in 3 T MEGA-PRESS of a healthy brain.
-Relaxation is ignored: no signal decays during the echo time.
+
+Amplitudes are in protons times mmol per litre of tissue, as a metabolite shows them after relaxation and beside the
+voxel's CSF, which holds none: every subject's receiver is set to its metabolites. What the water reference shows on
+that scale follows from the tissue (`water_amplitude`). Metabolites and macromolecules share one T1 and one T2.
 """
 
 from __future__ import annotations
@@ -14,13 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrs_synthesis import spectra
+from mrs_synthesis.relaxation import WATER_PROTONS, Tissue, relaxation, seen, visible_water
 
 CONDITIONS = ("OFF", "ON")
 N_POINTS = 2048
 DWELL_S = 0.0005
 TR_S = 2.0
-WATER_MM = 36_000.0  # grey and white matter, de Graaf, In Vivo NMR Spectroscopy, 2019
-WATER_PROTONS = 2
 DRIFT_HZ_PER_MIN = 0.3
 WANDER_HZ, WANDER_S = 0.2, 60.0
 BAD_SHARE = 0.03  # of the transients, spoilt by motion
@@ -192,9 +194,24 @@ def transients(voxel: np.ndarray, water: np.ndarray, motion: Motion, shape: Shap
     return moved * np.exp(1j * shape.eddy_phase)
 
 
-def water_reference(stream: Stream, shape: Shape, motion: Motion, n_reference: int) -> np.ndarray:
+def metabolite_share(tissue: Tissue, frequency_mhz: float, te_s: float) -> float:
+    """Return what a voxel shows of its metabolites: their tissue's share of it times what relaxation leaves."""
+    times = relaxation(frequency_mhz)
+    return (1 - tissue.csf) * float(seen(times.metabolite_t1_s, times.metabolite_t2_s, te_s, TR_S))
+
+
+def water_amplitude(tissue: Tissue, frequency_mhz: float, te_s: float) -> float:
+    """Return the water's amplitude over that of one proton of a metabolite of 1 mmol per litre of tissue.
+
+    Water by the densities, T1 and T2 of white matter, grey matter and CSF; the same voxel, TE and TR for both.
+    """
+    _, water = visible_water(relaxation(frequency_mhz), te_s, TR_S, tissue)
+    return WATER_PROTONS * water / metabolite_share(tissue, frequency_mhz, te_s)
+
+
+def water_reference(stream: Stream, shape: Shape, motion: Motion, n_reference: int, amplitude: float) -> np.ndarray:
     """Return transients without water suppression, with the eddy current of the others: (transients, points)."""
-    fid = WATER_PROTONS * WATER_MM * shape.decay() * np.exp(-2 * np.pi * _time())  # the basis' own 2 Hz
+    fid = amplitude * shape.decay() * np.exp(-2 * np.pi * _time())  # the basis' own 2 Hz
     rng = stream("water reference")
     shift = motion.shift_hz[1, 0] + rng.normal(0, 0.1, n_reference)
     phase = motion.phase_rad[1, 0] + rng.normal(0, 0.03, n_reference)

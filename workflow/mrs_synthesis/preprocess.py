@@ -79,10 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         "--edit-align-ppm",
         type=float,
         nargs=2,
-        default=(2.7, 3.4),
+        default=(2.85, 3.35),
         metavar=("LOW", "HIGH"),
         help="range on which ON is aligned to OFF: tCr and tCho, which editing leaves alone, and baseline beside them. "
-        "default: 2.7 3.4",
+        "default: 2.85 3.35",
     )
     parser.add_argument(
         "--ecc", action=argparse.BooleanOptionalAction, default=True, help="eddy-current correction, given a reference"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mrs_synthesis import alignment, coils, hlsvd, spectra
+from mrs_synthesis import alignment, coils, edit_alignment, hlsvd, spectra
 from mrs_synthesis.scans import Scan
 from mrs_synthesis.stage import InputError
 
@@ -50,7 +50,7 @@ class Options:
     remove_water: bool = True
     water_halfwidth_ppm: float = 0.3
     reference: str = "tCr"
-    edit_align_ppm: tuple[float, float] = (2.7, 3.4)
+    edit_align_ppm: tuple[float, float] = (2.85, 3.35)
     ecc: bool = True
 
 
@@ -165,7 +165,9 @@ def process(scan: Scan, water: Scan | None, options: Options) -> Processed:
     steps.append(("Frequency and phase correction", f"{options.reference} of the average: one shift, one phase"))
     if scan.conditions == EDIT_PAIR:
         off, on = place.fids[:, kept].mean(axis=1)
-        place.move(1, *alignment.match_edited(on, off, dwell, frequency, options.edit_align_ppm))
+        between = edit_alignment.match_edited(on, off, dwell, frequency, options.edit_align_ppm)
+        place.move(1, *between)
+        facts |= {"edit_shift_hz": between[0], "edit_phase_deg": float(np.degrees(between[1]))}
         limits = "{:g}-{:g}".format(*options.edit_align_ppm)
         steps.append(("Alignment of subtraction sub-spectra", f"average of ON to that of OFF, {limits} ppm"))
         facts |= check_editing(place.fids[:, kept].mean(axis=1), scan)

@@ -32,6 +32,8 @@ ABOUT = {
     "quality": "Signal quality of every study cell",
     "concentrations": "Estimates of every study cell",
     "engine_agreement": "Agreement of the two fitting engines",
+    "engine_objectives": "Objectives that the two fitting engines reached",
+    "fit_truth": "Bias and coverage of the fits against the truth",
     "preprocessing": "Single transients",
     "conversion": "Conversion of the scanner's files",
     "truth": "True concentrations of the phantom",

@@ -276,17 +276,22 @@ def fitted_cells(study: Study, unit: str) -> list[dict[str, Any]]:
         return []
     index = read_table(index_path, ("cell", "source"))
     chosen = chosen_cells(index)
-    with np.load(curves_path, allow_pickle=False) as stored:
-        curves = {key: stored[key] for key in stored.files}
+    own = chosen["cell"].to_numpy(int)
+    with np.load(curves_path, allow_pickle=False) as stored:  # one array in memory at once: there may be many cells
+        curves = {
+            key: stored[key] if key.endswith("_ppm") else stored[key][own]
+            for key in stored.files
+            if key.endswith(("_ppm", "_data", "_fit", "_baseline"))
+        }
     cells = []
-    for row in chosen.to_dict("records"):
+    for position, row in enumerate(chosen.to_dict("records")):
         found = {}
         for condition in CONDITION_ORDER:
             if f"{condition}_fit" not in curves:
                 continue
             ppm = curves[f"{condition}_ppm"]
             order = np.flatnonzero((ppm >= WINDOW_PPM[0]) & (ppm <= WINDOW_PPM[1]))
-            parts = [curves[f"{condition}_{part}"][row["cell"]].real[order] for part in ("data", "fit", "baseline")]
+            parts = [curves[f"{condition}_{part}"][position].real[order] for part in ("data", "fit", "baseline")]
             if all(np.isfinite(part).all() for part in parts):
                 found[condition] = (ppm[order], *parts)
         if found:

@@ -8,6 +8,7 @@ DIM_EDIT.
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ AXES = ("DIM_EDIT", "DIM_DYN", "DIM_COIL")  # the order of the first three axes 
 FILE_ORDER = ("DIM_COIL", "DIM_DYN", "DIM_EDIT")  # the order in a file
 EDIT_ORDER = ("OFF", "ON")
 NIFTI_MRS_CODE = 44
+_READ_ERRORS = (OSError, EOFError, ValueError, AttributeError, zlib.error, nib.filebasedimages.ImageFileError)
 
 
 @dataclass
@@ -70,6 +72,63 @@ class Scan:
         return replace(self, fids=fids, header=json.loads(json.dumps(self.header)), **changes)
 
 
+@dataclass
+class _Layout:
+    """What a NIfTI-MRS file says of itself before its data are read."""
+
+    image: nib.Nifti1Image
+    header: dict[str, Any]
+    tags: list[str | None]  # of the axes after the points
+    conditions: tuple[str, ...]
+    frequency_mhz: float
+    dwell_s: float
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not a readable NIfTI file ({error}); convert it again")
+
+
+def _layout(path: Path) -> _Layout:
+    """Open a single-voxel NIfTI-MRS file and check its header."""
+    try:
+        image = nib.load(path)
+        texts = [e.get_content() for e in image.header.extensions if e.get_code() == NIFTI_MRS_CODE]
+    except _READ_ERRORS as error:
+        raise _unreadable(path, error) from None
+    if not texts:
+        raise InputError(f"{path}: NIfTI without the MRS header extension (code 44); convert it with spec2nii")
+    content = texts[0]
+    try:
+        header = json.loads(content.decode() if isinstance(content, bytes) else content)
+        frequency = float(np.ravel(header["SpectrometerFrequency"])[0])
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise InputError(
+            f"{path}: MRS header extension without SpectrometerFrequency; convert it with spec2nii"
+        ) from None
+    shape = image.shape
+    if len(shape) < 4 or shape[:3] != (1, 1, 1):
+        raise InputError(f"{path}: shape {shape}, expected one voxel (1, 1, 1, points, ...)")
+    if header.get("ResonantNucleus", ["1H"])[0] != "1H":
+        raise InputError(f"{path}: nucleus {header['ResonantNucleus'][0]}, expected 1H")
+    tags = [header.pop(f"dim_{i}", None) for i in (5, 6, 7)]
+    for key in [k for k in header if k.startswith("dim_") and k.endswith("_info")]:
+        del header[key]
+    dimension_headers = {tag: header.pop(f"dim_{i}_header", None) for i, tag in zip((5, 6, 7), tags, strict=True)}
+    used = [tags[i] if i < 3 else None for i in range(len(shape) - 4)]
+    for tag, length in zip(used, shape[4:], strict=True):
+        if tag not in AXES and length > 1:
+            raise InputError(
+                f"{path}: dimension {tag or 'without a tag'} of length {length}, expected {', '.join(FILE_ORDER)}; "
+                "rename it with mrs_tools, or state edit_scheme and edit_order in the sample sheet"
+            )
+    n_conditions = shape[4 + used.index("DIM_EDIT")] if "DIM_EDIT" in used else 1
+    dwell = float(image.header["pixdim"][4]) * {8: 1.0, 16: 1e-3, 24: 1e-6}.get(
+        int(image.header["xyzt_units"]) & 56, 1.0
+    )
+    conditions = _conditions(path, n_conditions, dimension_headers.get("DIM_EDIT"))
+    return _Layout(image, header, used, conditions, frequency, dwell)
+
+
 def read_scan(path: Path | str) -> Scan:
     """Read a single-voxel NIfTI-MRS file.
 
@@ -81,32 +140,12 @@ def read_scan(path: Path | str) -> Scan:
         If the file is empty: an earlier stage failed for this subject.
     """
     path = require(Path(path))
+    layout = _layout(path)
     try:
-        image = nib.load(path)
-        stored = np.asanyarray(image.dataobj)
-        texts = [e.get_content() for e in image.header.extensions if e.get_code() == NIFTI_MRS_CODE]
-    except (OSError, EOFError, ValueError, AttributeError, nib.filebasedimages.ImageFileError) as error:
-        raise InputError(f"{path}: not a readable NIfTI file ({error}); convert it again") from None
-    if not texts:
-        raise InputError(f"{path}: NIfTI without the MRS header extension (code 44); convert it with spec2nii")
-    content = texts[0]
-    header = json.loads(content.decode() if isinstance(content, bytes) else content)
-    if stored.ndim < 4 or stored.shape[:3] != (1, 1, 1):
-        raise InputError(f"{path}: shape {stored.shape}, expected one voxel (1, 1, 1, points, ...)")
-    if header.get("ResonantNucleus", ["1H"])[0] != "1H":
-        raise InputError(f"{path}: nucleus {header['ResonantNucleus'][0]}, expected 1H")
-    tags = [header.pop(f"dim_{i}", None) for i in (5, 6, 7)]
-    for key in [k for k in header if k.startswith("dim_") and k.endswith("_info")]:
-        del header[key]
-    dimension_headers = {tag: header.pop(f"dim_{i}_header", None) for i, tag in zip((5, 6, 7), tags, strict=True)}
-    used = [tags[i] if i < 3 else None for i in range(stored.ndim - 4)]
-    for tag, length in zip(used, stored.shape[4:], strict=True):
-        if tag not in AXES and length > 1:
-            raise InputError(
-                f"{path}: dimension {tag or 'without a tag'} of length {length}, expected {', '.join(FILE_ORDER)}; "
-                "rename it with mrs_tools, or state edit_scheme and edit_order in the sample sheet"
-            )
-    source = [used.index(tag) + 1 if tag in used else None for tag in AXES]
+        stored = np.asanyarray(layout.image.dataobj)
+    except _READ_ERRORS as error:
+        raise _unreadable(path, error) from None
+    source = [layout.tags.index(tag) + 1 if tag in layout.tags else None for tag in AXES]
     flat = stored.reshape(stored.shape[3:])
     order = [axis for axis in source if axis is not None]
     rest = [axis for axis in range(1, flat.ndim) if axis not in order]
@@ -115,19 +154,80 @@ def read_scan(path: Path | str) -> Scan:
     fids = np.conj(fids.reshape([*shape, flat.shape[0]])).astype(np.complex128)
     if not np.all(np.isfinite(fids)):
         raise InputError(f"{path}: {np.count_nonzero(~np.isfinite(fids))} points are NaN or infinite")
-    dwell = float(image.header["pixdim"][4]) * {8: 1.0, 16: 1e-3, 24: 1e-6}.get(
-        int(image.header["xyzt_units"]) & 56, 1.0
-    )
-    frequency = float(np.ravel(header["SpectrometerFrequency"])[0])
     return Scan(
         fids,
-        frequency,
-        dwell,
-        header,
-        _conditions(path, fids.shape[0], dimension_headers.get("DIM_EDIT")),
-        np.asarray(image.affine),
-        tuple(tag for tag in FILE_ORDER if tag in used),
+        layout.frequency_mhz,
+        layout.dwell_s,
+        layout.header,
+        layout.conditions,
+        np.asarray(layout.image.affine),
+        tuple(tag for tag in FILE_ORDER if tag in layout.tags),
     )
+
+
+class ScanReader:
+    """A scan of one combined channel whose transients are read in pieces, as they are: also NaN.
+
+    Every edit condition has a file handle of its own, so that reading forward decompresses nothing twice.
+
+    Parameters
+    ----------
+    path
+        Single-voxel NIfTI-MRS file.
+
+    Attributes
+    ----------
+    header, conditions, frequency_mhz, dwell_s
+        As in `Scan`.
+    n_transients, n_points
+        Lengths.
+
+    Raises
+    ------
+    InputError
+        As `read_scan`, except for NaN; and if there are several coils.
+    SkippedError
+        If the file is empty.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = require(Path(path))
+        layout = _layout(self.path)
+        self.header, self.conditions = layout.header, layout.conditions
+        self.frequency_mhz, self.dwell_s = layout.frequency_mhz, layout.dwell_s
+        self._tags, shape = layout.tags, layout.image.shape
+        lengths = dict(zip(self._tags, shape[4:], strict=True))
+        self.n_points, self.n_transients = shape[3], lengths.get("DIM_DYN", 1)
+        if lengths.get("DIM_COIL", 1) != 1:
+            raise InputError(
+                f"{self.path}: {lengths['DIM_COIL']} coils, expected combined data; combine the coils first"
+            )
+        self._data: dict[str, Any] = {}
+
+    def __enter__(self) -> ScanReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._data.clear()  # closes the files
+
+    def chunk(self, condition: str, start: int, stop: int) -> np.ndarray:
+        """Return complex FIDs (stop - start, n_points) of an edit condition.
+
+        Raises
+        ------
+        InputError
+            If the file ends before.
+        """
+        number = self.conditions.index(condition)
+        if condition not in self._data:
+            self._data[condition] = nib.load(self.path, keep_file_open=True).dataobj
+        picks = {"DIM_DYN": slice(start, stop), "DIM_EDIT": number}
+        index = (0, 0, 0, slice(None), *(picks.get(tag, 0) for tag in self._tags))
+        try:
+            stored = np.asarray(self._data[condition][index])
+        except _READ_ERRORS as error:
+            raise _unreadable(self.path, error) from None
+        return np.conj(stored.reshape(self.n_points, -1).T).astype(np.complex128, order="C")
 
 
 def _conditions(path: Path, n_conditions: int, edit_header: dict | None) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ UNIT_COLUMNS = (
     "tr_ms",
 )
 PATH_COLUMNS = ("metab", "aux", "water")
+TISSUE_COLUMNS = ("wm", "gm", "csf")
+TISSUE_TOLERANCE = 0.02  # of the fractions' sum, which is 1
 
 
 def read_samples(path: Path | str) -> list[dict[str, Any]]:
@@ -66,6 +68,12 @@ def read_samples(path: Path | str) -> list[dict[str, Any]]:
     return rows
 
 
+def tissue_flags(row: dict[str, Any]) -> list[str]:
+    """Return a row's tissue fractions as the flag ``--tissue WM GM CSF``; nothing where the sheet states none."""
+    fractions = [row[name] for name in TISSUE_COLUMNS]
+    return ["--tissue", *fractions] if all(fractions) else []
+
+
 def included(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows without a reason in `exclude`."""
     return [row for row in rows if not row["exclude"]]
@@ -94,6 +102,24 @@ def assign_splits(rows: list[dict[str, Any]], seed: int, fractions: Sequence[flo
             "subjects; empty the column, or set assemble: split_unit to subject"
         )
     return split_unit
+
+
+def _check_tissue(row: dict[str, Any], where: str) -> None:
+    """Check that a row has all tissue fractions, with a sum of 1, or none."""
+    stated = [row[name] for name in TISSUE_COLUMNS if row[name]]
+    if not stated:
+        return
+    try:
+        fractions = [float(value) for value in stated]
+    except ValueError:
+        fractions = []
+    if (
+        len(fractions) < len(TISSUE_COLUMNS)
+        or not all(0 <= value <= 1 for value in fractions)
+        or abs(sum(fractions) - 1) > TISSUE_TOLERANCE + 1e-9
+    ):
+        found = ", ".join(f"{name} {row[name] or 'empty'}" for name in TISSUE_COLUMNS)
+        raise InputError(f"{where}: {found}; expected three fractions with the sum 1, or none of them")
 
 
 def _names(row: dict[str, Any]) -> dict[str, str]:
@@ -146,6 +172,7 @@ def _sheet_rows(path: Path) -> list[dict[str, Any]]:
                 f"{path} row {number}: water {row['water'] or 'empty'!r} does not go with water_role "
                 f"{row['water_role']!r}; {columns['water_role']['description']}"
             )
+        _check_tissue(row, f"{path} row {number}")
         rows.append(row)
     return rows
 
@@ -165,6 +192,9 @@ def _bids_rows(folder: Path) -> list[dict[str, Any]]:
         entities = dict(part.split("-", 1) for part in scan.name.split("_")[:-1] if "-" in part)
         water = scan.with_name(scan.name.replace("_svs.nii", "_mrsref.nii"))
         about = participants.get(f"sub-{entities.get('sub', '')}", {})
+        tissue = {name: about.get(name) or "" for name in TISSUE_COLUMNS}
+        tissue = {name: "" if value == MISSING else value for name, value in tissue.items()}
+        _check_tissue(tissue, f"{table}, sub-{entities.get('sub', '')}")
         edited = _is_edited(scan)
         rows.append(
             defaults
@@ -181,6 +211,7 @@ def _bids_rows(folder: Path) -> list[dict[str, Any]]:
                 "water": os.path.relpath(water) if water.exists() else "",
                 "water_role": "both" if water.exists() else "none",
             }
+            | tissue
         )
     if not rows:
         raise InputError(f"{folder}: no sub-*/mrs/*_svs.nii.gz; expected a BIDS folder with MRS, or a sample sheet")

@@ -45,8 +45,9 @@ SYNTHETIC_KINDS = [
     for decoder in config["synthesise"]["decoders"]
 ]
 
-# Jobs find the package without installing it, also inside a rule's own conda environment and on a cluster's node.
-shell.prefix(f"export PYTHONPATH={str(PACKAGE.parent)!r}; ")
+# Jobs find the package without installing it, also inside a rule's own conda environment and on a cluster's node. A
+# prefix of one's own replaces Snakemake's, which makes a failed command before `| tee` fail the job.
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={str(PACKAGE.parent)!r}; ")
 
 
 pathvars:
@@ -118,6 +119,20 @@ def prefix(wildcards):
     return f"{RESULTS}/derivatives/{wildcards.folder}/mrs/{wildcards.unit}"
 
 
+def water_for_concentrations(wildcards):
+    """Return the preprocessed water reference of a unit, if concentrations may be referred to it."""
+    role = UNITS[wildcards.unit]["water_role"]
+    usable = role in ("concentration", "both", "embedded")
+    return f"{prefix(wildcards)}_desc-preproc_mrsref.nii.gz" if usable else []
+
+
+def water_flags(wildcards, input):
+    """Return what is known of a unit's water and tissue, as flags of the quantify stage."""
+    row = UNITS[wildcards.unit]
+    words = ["--water-role", row["water_role"], *sheet.tissue_flags(row)]
+    return [*words, *(["--water", input.water] if input.water else [])]
+
+
 def fitted_conditions(wildcards):
     """Return the spectra of a unit that are fitted."""
     return (
@@ -143,6 +158,14 @@ def phantom_truths():
         f"{RESULTS}/sourcedata/{row['vendor']}/sub-{row['subject']}_truth.tsv"
         for row in UNITS.values()
     ]
+
+
+def phantom_tissue(vendor, wildcards):
+    """Return the tissue fractions that the sample sheet states of a subject, as flags."""
+    for row in UNITS.values():
+        if (row["vendor"], row["subject"]) == (vendor, wildcards.subject):
+            return sheet.tissue_flags(row)
+    return []
 
 
 def all_statuses():

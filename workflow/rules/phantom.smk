@@ -25,12 +25,13 @@ rule phantom_siemens:
         vendor="siemens",
         seed=config["seed"],
         flags=flags(PHANTOM, leave_out=["basis"]),
+        tissue=lambda wildcards: phantom_tissue("siemens", wildcards),
         code=code("phantom"),
     shell:
         r"""
         python -m mrs_synthesis.phantom --subject {wildcards.subject} --vendor {params.vendor} --seed {params.seed} \
             --basis {input.basis:q} --metab {output.metab:q} --water {output.water:q} --truth {output.truth:q} \
-            --nuisance-truth {output.nuisance:q} {params.flags:q} 2>&1 | tee {log:q}
+            --nuisance-truth {output.nuisance:q} {params.tissue:q} {params.flags:q} 2>&1 | tee {log:q}
         """
 
 
@@ -52,6 +53,7 @@ use rule phantom_siemens as phantom_philips with:
         vendor="philips",
         seed=config["seed"],
         flags=flags(PHANTOM, leave_out=["basis"]),
+        tissue=lambda wildcards: phantom_tissue("philips", wildcards),
         code=code("phantom"),
 
 
