@@ -160,11 +160,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sequence", choices=("mega-press", "press"), required=True)
     parser.add_argument("--te-ms", type=float, required=True, help="echo time")
     parser.add_argument("--frequency-mhz", type=float, required=True, help="spectrometer frequency")
-    parser.add_argument("--dwell", type=float, default=0.00025, help="dwell time in s (default %(default)s)")
+    parser.add_argument("--dwell", type=float, default=0.0005, help="dwell time in s (default %(default)s)")
     parser.add_argument(
         "--points",
         type=int,
-        default=4096,
+        default=2560,
         help="points; points x dwell must cover the data's FIDs (default %(default)s)",
     )
     parser.add_argument("--linewidth-hz", type=float, default=2.0, help="Lorentzian width (default %(default)s)")

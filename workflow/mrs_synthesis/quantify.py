@@ -310,7 +310,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--ppm-range", default=(0.2, 4.2), **limits, help="fit range; not of DIFF")
     parser.add_argument("--diff-ppm-range", default=(0.5, 4.2), **limits, help="fit range of DIFF")
     words = "off, 'poly, ORDER' or 'spline, very-stiff|stiff|moderate|flexible|very-flexible|NUMBER'"
-    parser.add_argument("--baseline", default="poly, 2", help=f"{words}; not of DIFF; default: %(default)s")
+    parser.add_argument("--baseline", default="spline, stiff", help=f"{words}; not of DIFF; default: %(default)s")
     parser.add_argument(
         "--diff-baseline",
         default="poly, 2",

@@ -30,6 +30,7 @@ rule write_report:
         preprocessing="<results>/tables/preprocessing.tsv",
         failures="<results>/tables/failures.tsv",
         units="<results>/units.tsv",
+        truth="<results>/tables/fit_truth.tsv" if PHANTOM else [],
         losses="<results>/model/losses.csv",
         config="<results>/config.json",
         statuses=all_statuses(),
