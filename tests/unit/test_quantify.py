@@ -63,7 +63,7 @@ def arguments(study, *more, conditions=("OFF", "DIFF"), cells="cells.nii.gz", in
 
 
 def test_amplitudes_ratios_sums_and_curves(study):
-    quantify.main(arguments(study))
+    quantify.main(arguments(study, "--baseline", "poly, 2"))
     table = read_table(study / "fit.tsv")
     assert tuple(table.columns) == fitting.COLUMNS and set(table["engine"]) == {"batched"}
     rows = table.set_index(["condition", "metabolite", "cell"])

@@ -118,13 +118,13 @@ def make_tasks(args: argparse.Namespace, cells: fit_cells.Cells | None = None) -
         )
         ignored = [*always, *(args.diff_ignore if difference else ())]
         try:
-            # Nothing is demanded of the basis: a phantom's may hold one metabolite
-            basis_sets.check_against_data(
-                basis, condition, **raster, te_ms_data=te_ms, wanted=(), ppm_range=options.ppm_range
-            )
             if difference and args.mm3co == "tied":
                 basis = metabolites.tie_co_edited(basis)
             basis = metabolites.fitted(basis, condition, ignored, options.ppm_range)
+            wanted = [name for where, _, name in (word.partition(":") for word in args.wanted) if where == condition]
+            basis_sets.check_against_data(
+                basis, condition, **raster, te_ms_data=te_ms, wanted=wanted, ppm_range=options.ppm_range
+            )
             basis, warnings = fit_checks.regular(basis, condition, options.ppm_range)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from None
@@ -303,6 +303,13 @@ def parser() -> argparse.ArgumentParser:
         choices=CONDITIONS,
         required=True,
         help="what to fit; DIFF is ON - OFF of the file. Only OFF and UNEDITED give tCr and absolute concentrations",
+    )
+    parser.add_argument(
+        "--wanted",
+        nargs="*",
+        default=(),
+        metavar="CONDITION:NAME",
+        help="what must come out, e.g. OFF:tCr DIFF:GABA+; a basis that lacks it is refused",
     )
     parser.add_argument("--output", type=Path, required=True, help="table (TSV)")
     parser.add_argument("--curves", type=Path, help="data, fit and baseline in the fit range (NPZ)")

@@ -142,6 +142,17 @@ def fitted_conditions(wildcards):
     )
 
 
+def wanted_ratios(wildcards):
+    """Return what must come out of a unit's fits for the study's ratios to tCr."""
+    conditions = fitted_conditions(wildcards)
+    ratios = [
+        ratio
+        for ratio in config["evaluate"]["ratios"]
+        if ratio.partition(":")[0] in conditions
+    ]
+    return [f"{conditions[0]}:tCr", *ratios]
+
+
 def basis_files(wildcards):
     """Return the files or folders that a basis set is read from."""
     files = BASIS_SETS[wildcards.set]["files"]

@@ -25,10 +25,12 @@ rule quantify:
         conditions=fitted_conditions,
         flags=flags(config["quantify"]),
         water=water_flags,
+        wanted=wanted_ratios,
         code=code("quantify"),
     shell:
         r"""
         python -m mrs_synthesis.quantify --unit {wildcards.unit} --cells {input.cells:q} --index {input.index:q} \
-            --basis {input.basis:q} --conditions {params.conditions:q} {params.flags:q} {params.water:q} \
-            --output {output.table:q} --curves {output.curves:q} --processes {threads} --status {output.status:q} 2>&1 | tee {log:q}
+            --basis {input.basis:q} --conditions {params.conditions:q} --wanted {params.wanted:q} \
+            {params.flags:q} {params.water:q} --processes {threads} --output {output.table:q} \
+            --curves {output.curves:q} --status {output.status:q} 2>&1 | tee {log:q}
         """
