@@ -81,3 +81,7 @@ def test_window_of_another_raster_keeps_the_line_where_it_is():
     other = spectra.from_window(spectrum, grid, 4096, 4e-4, 123.25)
     top = np.argmax(np.abs(spectra.to_spectrum(other)))
     assert spectra.ppm_axis(4096, 4e-4, 123.25)[top] == pytest.approx(3.0, abs=0.005)
+    # What rings ahead of the first point must not come back as a spike where the period ends
+    period = 1 / ((grid[1] - grid[0]) * 123.25)
+    near = np.abs(np.arange(4096) * 4e-4 - period) < 0.05
+    assert np.abs(other[near]).max() < 0.04 * np.abs(other[0])

@@ -184,6 +184,48 @@ def test_mean_has_nothing_outside_the_window_and_sampled_has_both_levels(outputs
         assert block[..., ~inside].imag.std() == pytest.approx(NOISE * np.sqrt(POINTS), rel=0.08)
 
 
+def test_known_likelihood_samples_the_replicates_own_noise_everywhere(study, tmp_path):
+    """OFF and ON have noise of 0.5 and 2 times the usual; the transients outside the replicates have 5 times that."""
+    folder, model, ppm = study
+    shutil.copytree(folder / "model", tmp_path / "model")
+    known = vae.SpectrumVAE(len(ppm), 2, LATENT, (4, 4), 5, "known").eval()
+    known.load_state_dict(model.state_dict())
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    vae.save_model(tmp_path / "model", known, config | {"architecture": vae.architecture(known, (4, 4), 5)})
+    scan = read_scan(folder / f"{UNIT}_desc-preproc_svs.nii.gz")
+    levels = np.full((2, TRANSIENTS), 5.0) * [[0.5], [2.0]]
+    for replicate in cells.plan(range(TRANSIENTS), 2, 12, 3, 5, UNIT).replicates:
+        levels[:, list(replicate)] = [[0.5], [2.0]]
+    rng = np.random.default_rng(1)
+    clean = np.stack([peak(2.008, 12) + peak(3.027, 6), peak(3.027, 6)])
+    noise = rng.standard_normal((2, TRANSIENTS, POINTS, 2)) @ [NOISE, NOISE * 1j]
+    scan.fids[:, :, 0] = clean[:, None] + levels[..., None] * noise
+    write_scan(tmp_path / f"{UNIT}_desc-preproc_svs.nii.gz", scan)
+    more = ["--model", str(tmp_path / "model"), "--modes", "hybrid", "--n-total", "10"]
+    synthesise.main(arguments(folder, tmp_path / UNIT, *more))
+
+    mean, sampled = (read_scan(cells.synthetic_path(tmp_path / UNIT, "hybrid", d)) for d in ("mean", "sampled"))
+    inside = (mean.ppm >= ppm[0] - 1e-6) & (mean.ppm <= ppm[-1] + 1e-6)
+    added = np.fft.fftshift(np.fft.fft(sampled.fids - mean.fids), axes=-1)[:, :, 0]
+    for c, level in enumerate((0.5, 2.0)):
+        expected = level * NOISE * np.sqrt(POINTS)
+        for region in (inside, ~inside):
+            part = added[c][:, region]
+            assert part.real.std() == pytest.approx(expected, rel=0.05)
+            assert part.imag.std() == pytest.approx(expected, rel=0.05)
+            # White: neighbouring bins, and the two parts of a bin, are independent (3000 bins and more).
+            together = np.mean(part[:, 1:] * part[:, :-1].conj()) / np.mean(np.abs(part) ** 2)
+            assert abs(together) < 0.06
+            assert abs(np.mean(part.real * part.imag)) / np.mean(part.real**2) < 0.06
+        # Independent between transients: the mean of n has a share 1 / sqrt(n).
+        n = added.shape[1]
+        assert added[c].mean(0).real.std() * np.sqrt(n) == pytest.approx(expected, rel=0.1)
+    facts = sidecar(cells.synthetic_path(tmp_path / UNIT, "hybrid", "sampled"))
+    assert "DecoderSD" not in facts
+    assert "inside and outside" in facts["NoiseSource"]
+    np.testing.assert_allclose([r["NoiseSD"] for r in facts["Plan"]["Replicates"]], [[0.2, 0.8]] * 3, rtol=0.05)
+
+
 def test_interpolation_is_the_decoder_between_the_replicates_codes(outputs, study):
     """Whatever l was, each synthetic spectrum lies on the line that the decoder draws between the two codes."""
     folder, model, ppm = study

@@ -155,6 +155,88 @@ def test_killed_run_ends_like_an_undisturbed_one(tmp_path):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+LEVELS, SCALES = (0.04, 0.08, 0.12, 0.06, 0.1), (1.0, 4.0, 0.5, 2.0, 3.0)
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """Subjects differ in noise (LEVELS) and scale; the index states the noise of a FID's real part, as measured."""
+    folder = tmp_path_factory.mktemp("known")
+    clean = make_training_set(folder / "training")
+    table = pd.read_csv(folder / "training" / "index.tsv", sep="\t", dtype={"subject": str})
+    subject = table["subject"].astype(int).to_numpy()
+    sd, table["scale"] = np.array(LEVELS)[subject], np.array(SCALES)[subject]
+    table["noise_sd"] = sd * table["scale"] / np.sqrt(128)
+    write_table(folder / "training" / "index.tsv", table)
+    noise = np.random.default_rng(8).standard_normal((*clean.shape, 2)) @ [1, 1j]
+    np.save(folder / "training" / "spectra.npy", (clean + sd[:, None] * noise).astype(np.complex64))
+    options = ["--epochs", "30", "--learning-rate", "0.003", "--likelihood", "known"]
+    train.main(command(folder, folder / "model", *options))
+    return folder, clean
+
+
+def test_known_noise_is_carried_by_config_card_and_weights(known):
+    folder, _ = known
+    model, config = load_model(folder / "model")
+    assert config["architecture"]["likelihood"] == config["training"]["options"]["likelihood"] == "known"
+    assert model.sigma == pytest.approx(np.sqrt(np.mean(np.square(LEVELS[:3]))), rel=1e-5)
+    # Two of 128 numbers are explained by chance at the best: sqrt(1 - 2 / 128) = 0.992.
+    for value in config["training"]["residual_over_noise"].values():
+        assert 0.97 < value < 1.06
+    card = " ".join((folder / "model" / "README.md").read_text().split())
+    assert "Decoder likelihood: known" in card
+    assert f"{config['training']['residual_over_noise']['validation']:.3f} (validation)" in card
+    data = train.TrainingSet(folder / "training")
+    for subject, level in enumerate(LEVELS):
+        rows = data.index.loc[data.index["subject"].astype(int) == subject, "row"].to_numpy()
+        x, condition = next(data.batches(rows, len(rows)))
+        with torch.no_grad():
+            output = to_complex(model.decode(model.encode(x, condition)[0], condition))
+        rest = np.sqrt(np.mean(np.abs(output - data.spectra[rows]) ** 2) / 2)
+        assert rest == pytest.approx(level, rel=0.12)
+
+
+def test_each_spectrum_meets_its_own_noise_in_shuffled_batches(known, monkeypatch):
+    folder, _ = known
+    data, seen = train.TrainingSet(folder / "training"), []
+    model = SpectrumVAE(WIDTH, 2, 4, (8, 8), 7, "known").eval()
+
+    def record(x, output, sd):
+        seen.append((x, sd))
+        return x.mean()
+
+    monkeypatch.setattr(model, "reconstruction_loss", record)
+    rows = np.random.default_rng(0).permutation(data.rows("train"))
+    stated = np.array(LEVELS, np.float32)[data.index["subject"].astype(int)]
+    options = train.Options(seed=1, latent_size=4, batch_size=32)
+    with torch.no_grad():
+        train._epoch(model, data, rows, options, torch.Generator(), "cpu", stated)
+    np.testing.assert_array_equal(np.concatenate([sd.numpy() for _, sd in seen]), stated[rows])
+    np.testing.assert_array_equal(to_complex(torch.cat([x for x, _ in seen])), data.spectra[rows])
+
+
+def test_known_noise_resumes_to_the_same_bytes(known, monkeypatch):
+    from mrs_synthesis import checkpoint
+
+    folder, _ = known
+    options = ["--epochs", "4", "--likelihood", "known", "--checkpoint-seconds", "0"]
+    train.main(command(folder, folder / "whole", *options))
+    write = checkpoint.write_checkpoint
+
+    def killed(where, state, *more):
+        write(where, state, *more)
+        if len(state["history"]) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "write_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train.main(command(folder, folder / "again", *options))
+    monkeypatch.undo()
+    train.main(command(folder, folder / "again", *options))
+    for name in ("model.safetensors", "config.json", "README.md", "losses.csv", "losses.svg"):
+        assert (folder / "again" / name).read_bytes() == (folder / "whole" / name).read_bytes(), name
+
+
 def test_checkpoint_of_other_options_or_damaged_is_ignored(trained, capsys):
     folder, _ = trained
     output = folder / "options"

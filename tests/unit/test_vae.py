@@ -76,6 +76,21 @@ def test_likelihood_is_gaussian(likelihood):
         assert model.sigma == pytest.approx(np.exp(-1.3), rel=1e-6)
 
 
+def test_known_likelihood_has_each_spectrums_own_sd():
+    model = small("known")
+    sd = torch.tensor([0.001, 0.1, 0.7, 3.0])
+    y = torch.randn(4, 2, 64)
+    x = y + sd[:, None, None] * torch.randn(4, 2, 64)
+    expected = -torch.distributions.Normal(y, sd[:, None, None]).log_prob(x).flatten(1).sum(1).mean()
+    expected = float(expected) - 128 * 0.5 * np.log(2 * np.pi)
+    before = model.log_sigma.clone()
+    assert model.reconstruction_loss(x, y, sd).item() == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(model.log_sigma, before)  # measured: training does not move it
+    with torch.no_grad():
+        model.log_sigma.fill_(np.log(1e-4))
+    assert model.sigma == pytest.approx(1e-4, rel=1e-5)  # and no floor biases it
+
+
 def test_analytic_sigma_is_the_optimum_and_its_running_estimate_converges():
     x = torch.zeros(8, 2, 64)
     y = 0.05 * torch.randn(8, 2, 64, generator=torch.Generator().manual_seed(0))

@@ -13,6 +13,7 @@ from .conftest import CONFIG, Study, sheet_rows
 
 pytestmark = pytest.mark.xdist_group("workflow")
 TABLES = ["conversion", "preprocessing", "concentrations", "quality", "bias", "effective_transients", "failures"]
+TABLES += ["bayes_bound", "fit_truth", "memorisation", "noise"]
 
 
 def test_demo_is_planned_to_the_report(root):

@@ -40,7 +40,7 @@ with every file, figure and number that derives from them.
 A convolutional VAE for single transients: {width} complex points from {low:.2f} to {high:.2f} ppm, {latent_size} latent
 dimensions, conditioned on the edit condition ({conditions}), {parameters} trained parameters. Decoder likelihood:
 {likelihood}; weight of the KL divergence: {beta:g}; decoder SD: {sigma:.4g} of the subject's largest peak between 1.8
-and 3.4 ppm (edit-OFF or unedited mean), by which all spectra are divided.
+and 3.4 ppm (edit-OFF or unedited mean), by which all spectra are divided.{known}
 
 ## What it was trained on
 
@@ -69,12 +69,22 @@ after {patience} without a better validation loss. {epochs_run} epochs were run;
   noise (the decoder `sampled`) restores the look, not the information.
 - Signals that the code does not hold are replaced by the population's. Residual water and other signals that change
   from one transient to the next are reproduced worst.
-- It knows only the sites, sequences and editing that it was trained on.
+{missed}- It knows only the sites, sequences and editing that it was trained on.
 
 ## Use
 
 `python -m mrs_synthesis.synthesise --help`, or `mrs_synthesis.vae.load_model(folder)`. `config.json` holds the
 architecture, the ppm grid, the normalisation and the SHA-256 of `model.safetensors`.
+"""
+
+
+KNOWN = """ This SD is not learned:
+it is the noise measured on each transient, and the number its root mean square over the training set. The rest, data
+minus decoded code, is {train:.3f} (train) and {validation:.3f} (validation) times the measured noise: above 1 by what
+the code misses, below 1 where codes or weights hold noise."""
+MISSED = """\
+- The decoder `sampled` adds measured noise and nothing else: what the code misses of residual water, frequency, phase
+  and line shape is missing in it.
 """
 
 
@@ -91,7 +101,10 @@ def write_card(folder: Path, config: dict[str, Any], parameters: int, sigma: flo
             " **The splits are within subjects:** the same people are in all of them, so results say nothing about "
             "people whom the model has not seen."
         )
+    known = options["likelihood"] == "known"
     text = CARD.format(
+        known=KNOWN.format(**training["residual_over_noise"]) if known else "",
+        missed=MISSED if known else "",
         width=len(ppm),
         low=ppm[0],
         high=ppm[-1],

@@ -12,6 +12,7 @@ import numpy as np
 WATER_PPM = 4.65
 TCR_PPM = 3.027  # Govindaraju et al., NMR Biomed 2000
 NAA_PPM = 2.008
+RINGING = 4  # periods of a window's bandwidth: 2 % of the first point is left after them
 NOISE_PPM = ((-np.inf, -2.0), (10.0, np.inf))  # FSL-MRS's noise region for 1H
 
 
@@ -93,12 +94,14 @@ def from_window(
 ) -> np.ndarray:
     """Return FIDs of shape (..., n_points) whose spectrum is `spectrum` at the evenly spaced `ppm` and zero elsewhere.
 
-    Exact (it inverts `to_spectrum` inside the window) when `ppm` are bins of the FIDs' own axis; otherwise the signal
-    is periodic after ``1 / (step * frequency_mhz)`` seconds and is set to zero from there on.
+    Exact (it inverts `to_spectrum` inside the window) when `ppm` are bins of the FIDs' own axis. Otherwise the signal
+    is periodic after ``1 / (step * frequency_mhz)`` seconds; it is set to zero from a little before, since what a
+    window rings ahead of the first point comes back there.
     """
     step_hz = (ppm[1] - ppm[0]) * frequency_mhz
     t = time_axis(n_points, dwell_s)
     matrix = np.exp(2j * np.pi * np.outer((np.asarray(ppm) - WATER_PPM) * frequency_mhz, t)) * step_hz * dwell_s
     matrix[:, 0] *= 2.0
-    matrix[:, t > (1 - 1e-9) / step_hz] = 0.0
+    if abs(n_points * dwell_s * step_hz - 1) > 1e-6:
+        matrix[:, t > (1 - RINGING / len(ppm)) / step_hz] = 0.0
     return spectrum @ matrix

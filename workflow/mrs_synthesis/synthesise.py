@@ -13,8 +13,8 @@ The k-th synthetic transients of the edit conditions form a pair, as real ones d
 (prior draw, i, j, l, hybrid noise), each in its own condition's codes. Noise in the signal is never shared.
 
 Decoders: ``mean`` is the decoder's mean; its FID carries nothing outside the model's window. ``sampled`` adds complex
-white noise over the full bandwidth: inside the window with the decoder's SD, outside with the SD measured on the
-replicate's real transients.
+white noise over the full bandwidth: outside the window with the SD measured on the replicate's real transients, inside
+with the decoder's SD, or with the measured one there, too, if the model was trained with the likelihood ``known``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import numpy as np
 
 from mrs_synthesis import cells, seeds, spectra
 from mrs_synthesis.assemble import read_preprocessed, subject_scale, unit_spectra
+from mrs_synthesis.known_noise import bin_sd
 from mrs_synthesis.stage import InputError, SkippedError, add_status_argument, run, run_subject
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 MODES = ("random", "interpolation", "hybrid")
 DECODERS = ("mean", "sampled")
+NOISE_SOURCE = "NoiseSD of the replicate's real transients, inside and outside the model's window"
 STATEMENT = "SYNTHETIC: made by a variational autoencoder, not measured. Not for diagnosis."
 KEPT_HEADER = ("EchoTime", "RepetitionTime", "TxOffset", "SequenceName")
 
@@ -134,7 +136,7 @@ def noise_fids(
     shape: Sequence[int],
     scan: Scan,
     window: tuple[float, float],
-    sd_inside: float,
+    sd_inside: np.ndarray | float,
     sd_outside: np.ndarray | float,
     rng: np.random.Generator,
 ) -> np.ndarray:
@@ -149,7 +151,7 @@ def noise_fids(
     window
         Lowest and highest ppm of the window.
     sd_inside
-        SD of the real part of a bin of the spectrum inside the window.
+        SD of the real part of a bin of the spectrum inside the window; broadcasts against `shape`.
     sd_outside
         SD of the real part of the FID's noise (as `spectra.noise_sd` measures it) that holds outside; broadcasts
         against `shape`.
@@ -160,7 +162,7 @@ def noise_fids(
     noise = rng.standard_normal((*shape, n)) + 1j * rng.standard_normal((*shape, n))
     margin = 1e-6 * (scan.ppm[1] - scan.ppm[0])
     inside = (scan.ppm >= window[0] - margin) & (scan.ppm <= window[1] + margin)
-    levels = np.where(inside, sd_inside, np.asarray(sd_outside)[..., None] * np.sqrt(n))
+    levels = np.where(inside, np.asarray(sd_inside)[..., None], np.asarray(sd_outside)[..., None] * np.sqrt(n))
     # Not spectra.to_fid: noise has no first point that is to be doubled.
     return np.fft.ifft(np.fft.ifftshift(noise * levels, axes=-1), axis=-1)
 
@@ -292,6 +294,7 @@ def synthesise(
             for r, real in enumerate(plan.replicates)
         ],
     }
+    known = model.likelihood == "known"
     for mode in modes:
         decoded = []
         for r, codes in enumerate(real_codes):
@@ -316,7 +319,7 @@ def synthesise(
                         (len(scan.conditions), n),
                         scan,
                         (ppm[0], ppm[-1]),
-                        model.sigma * scales[r],
+                        bin_sd(noise[r], scan.n_points)[:, None] if known else model.sigma * scales[r],
                         noise[r][:, None],
                         seeds.generator(options.seed, "synthesise", unit, mode, "noise", r),
                     )
@@ -327,11 +330,11 @@ def synthesise(
             details = f"Mode {mode}, decoder {decoder}. Weights {digest}."
             result = _derived(scan, fids, "Synthesis by a variational autoencoder", details)
             write_scan(path, result)
-            extra = {"Prior": options.prior} if mode == "random" else {}
+            extra: dict[str, object] = {"Prior": options.prior} if mode == "random" else {}
             if mode == "hybrid":
                 extra["HybridSD"] = options.hybrid_sd
             if decoder == "sampled":
-                extra["DecoderSD"] = model.sigma
+                extra |= {"NoiseSource": NOISE_SOURCE} if known else {"DecoderSD": model.sigma}
             write_sidecar(
                 path, result, [source], **facts, **extra, Mode=mode, Decoder=decoder, Seed=options.seed, Plan=described
             )

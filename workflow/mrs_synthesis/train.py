@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrs_synthesis import seeds
+from mrs_synthesis import known_noise, seeds
 from mrs_synthesis.files import read_table, sha256
 from mrs_synthesis.stage import InputError, require, run
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mrs_synthesis.vae import SpectrumVAE
 
-LIKELIHOODS = ("analytic", "learned", "plain")
+LIKELIHOODS = ("analytic", "learned", "plain", "known")
 WARM_UP = 0.15  # share of the epochs in which the weight of the KL rises from 0, lest all codes collapse to the prior
 INDEX_COLUMNS = ("row", "unit", "subject", "site", "condition", "transient", "split", "scale", "noise_sd")
 
@@ -165,9 +165,10 @@ def _epoch(
     options: Options,
     noise: torch.Generator,
     device: str,
+    sd: np.ndarray | None,
     step: Any = None,
 ) -> tuple[float, float, float]:
-    """Go once through `rows`; `step(reconstruction, kl, done)` updates the weights.
+    """Go once through `rows`; `sd` is the known noise of all rows, `step(reconstruction, kl, done)` updates weights.
 
     Returns
     -------
@@ -186,7 +187,8 @@ def _epoch(
         x, condition, draws = x.to(device), condition.to(device), draws.to(device)
         with torch.autocast(device, torch.bfloat16, enabled=options.amp):
             output, mean, log_variance = model(x, condition, draws)
-        reconstruction = model.reconstruction_loss(x, output.float())
+        known = None if sd is None else torch.from_numpy(sd[rows[done : done + len(x)]]).to(device)
+        reconstruction = model.reconstruction_loss(x, output.float(), known)
         kl = kl_divergence(mean.float(), log_variance.float())
         done += len(x)
         if step is not None:
@@ -230,6 +232,11 @@ def fit(
         options.likelihood,
     )
     standardise(model, data, train_rows)
+    sd = None
+    if options.likelihood == "known":
+        sd = known_noise.row_sd(data)
+        known_noise.check(data, sd)
+        model.log_sigma.fill_(0.5 * math.log(np.mean(sd[train_rows].astype(float) ** 2)))
     model.to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
     noise = torch.Generator().manual_seed(int(seeds.generator(options.seed, "train", "noise").integers(2**62)))
@@ -259,11 +266,11 @@ def fit(
 
         order = seeds.generator(options.seed, "train", "order", epoch).permutation(len(train_rows))
         model.train()
-        train = _epoch(model, data, train_rows[order], options, noise, device, step)
+        train = _epoch(model, data, train_rows[order], options, noise, device, sd, step)
         model.eval()
         with torch.no_grad():
             fixed = torch.Generator().manual_seed(validation_seed)
-            validation = _epoch(model, data, validation_rows, options, fixed, device)
+            validation = _epoch(model, data, validation_rows, options, fixed, device, sd)
         if not all(map(math.isfinite, (*train, *validation))):
             raise InputError(
                 f"epoch {epoch + 1}: the loss is not finite; lower --learning-rate ({options.learning_rate})"
@@ -337,6 +344,10 @@ def train(
         "note": "SYNTHETIC: what this model puts out is not measured",
     }
     config["training"]["losses"].pop("sigma")
+    if options.likelihood == "known":
+        config["training"]["residual_over_noise"] = {
+            split: known_noise.residual_over_noise(model, data, data.rows(split)) for split in ("train", "validation")
+        }
     write_losses(output, history, best_epoch)
     write_card(output, config, parameters, model.sigma)
     digest = save_model(output, model, config)
@@ -359,7 +370,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--likelihood",
         choices=LIKELIHOODS,
         default=d.likelihood,
-        help="decoder SD: optimal at each batch, learned, or 1 (plain squared error)",
+        help="decoder SD: optimal at each batch, learned, 1 (plain squared error), or each transient's measured noise",
     )
     parser.add_argument("--beta", type=float, default=d.beta, help="weight of the KL divergence")
     parser.add_argument("--epochs", type=int, default=d.epochs)
@@ -379,14 +390,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = Options(
         **{name: getattr(a, name) for name in asdict(d) if name != "channels"}, channels=tuple(a.channels)
     )
-    train(
-        a.training,
-        a.output,
-        options,
-        device=a.device,
-        threads=a.threads,
-        checkpoint_seconds=a.checkpoint_seconds,
-    )
+    more = {name: getattr(a, name) for name in ("device", "threads", "checkpoint_seconds")}
+    train(a.training, a.output, options, **more)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ complex points is two channels, real and imaginary part. Numbers enter divided b
 peak is about 1; inside the network they are standardised by the training set's mean spectrum of their condition and
 one overall spread.
 
-The decoder is Gaussian with mean `decode` and one SD for all points (`sigma`), learned or measured.
+The decoder is Gaussian with mean `decode` and one SD for all points: `sigma`, learned or the error's, or, with the
+likelihood ``known``, the measured noise of each transient.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch.nn import functional
 from mrs_synthesis.files import sha256, write_json, write_whole
 from mrs_synthesis.stage import InputError
 
-LIKELIHOODS = ("analytic", "learned", "plain")
+LIKELIHOODS = ("analytic", "learned", "plain", "known")
 LOG_SIGMA_FLOOR = -6.0  # Rybkin et al.: keeps the likelihood finite on spectra that are fitted without a rest
 SIGMA_MOMENTUM = 0.05  # share of the newest batch in the running estimate of sigma^2
 
@@ -53,7 +54,8 @@ class SpectrumVAE(nn.Module):
         ``plain``: half the sum of squared errors (a decoder SD of 1), as a VAE trained with squared error does.
         ``learned``: one decoder SD for all points, a parameter. ``analytic``: the same SD, at each batch set to its
         optimum, the root mean squared error; a running estimate is kept. Both after Rybkin, Daniilidis and Levine,
-        Simple and effective VAE training with calibrated decoders, ICML 2021.
+        Simple and effective VAE training with calibrated decoders, ICML 2021. ``known``: the SD of each spectrum is
+        given with it, the noise measured on that transient; `sigma` is then its root mean square over the training set.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class SpectrumVAE(nn.Module):
         # A parameter needs a gradient below the floor; a measured value must not be biased above it.
         if self.likelihood == "learned":
             return LOG_SIGMA_FLOOR + functional.softplus(log_sigma - LOG_SIGMA_FLOOR)
-        return log_sigma.clamp_min(LOG_SIGMA_FLOOR)
+        return log_sigma if self.likelihood == "known" else log_sigma.clamp_min(LOG_SIGMA_FLOOR)
 
     def encode(self, x: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and log variance of the code, each (batch, latent), of spectra (batch, 2, W).
@@ -134,15 +136,20 @@ class SpectrumVAE(nn.Module):
         mean, log_variance = self.encode(x, condition)
         return self.decode(reparameterise(mean, log_variance, noise), condition), mean, log_variance
 
-    def reconstruction_loss(self, x: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    def reconstruction_loss(
+        self, x: torch.Tensor, reconstruction: torch.Tensor, sd: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the mean over the batch of the negative log likelihood, without its constant, in nats.
 
-        In training with ``analytic``, sigma is the batch's optimum and the running estimate is updated.
+        In training with ``analytic``, sigma is the batch's optimum and the running estimate is updated. ``known`` needs
+        `sd`, the noise SD of each spectrum's real part, shape (batch,), and no other likelihood uses it.
         """
         errors = (x - reconstruction).square().flatten(1)
         points = errors.shape[1]
         if self.likelihood == "plain":
             return 0.5 * errors.sum(1).mean()
+        if self.likelihood == "known":
+            return (0.5 * errors.sum(1) / sd.square() + points * sd.log()).mean()
         log_sigma = self.log_sigma
         if self.likelihood == "analytic" and self.training:
             optimum = errors.mean()

@@ -1,0 +1,363 @@
+"""Whether synthetic transients are nearer to training spectra than held-out real ones are, or even copies of them.
+
+Every transient is a spectrum in the model's window, scaled as the training set (`assemble`); synthetic ones by their
+replicate's scale, which undoes `synthesise`. Its distances to the nearest and second nearest training spectrum of its
+edit condition are compared with those of the held-out real transients, in two spaces: the window (``_window``), and the
+training set's principal components above the noise (``_components``), where noise hides least.
+
+Less noise alone brings a spectrum nearer to all others. So white noise, seeded, is added to all, up to one level: the
+highest measured SD of a test unit's transients, or the decoder's if that is higher. The decoder ``mean`` gets all of
+it, the decoder ``sampled`` and the real transients what they lack. ``distance_ratio_as_made`` is without this.
+
+Controls pass through the same steps. Nobody's copies: ``real`` (one half of a unit's held-out transients against the
+other), ``real_other`` (those of other held-out subjects), ``population_mean_noisy`` (the training mean plus noise; what
+is central is nearer to all). Copies: ``copier_0``, ``copier_0.5``, ``copier_1`` (training spectra plus fresh noise of
+so many measured SDs), ``copier_subject`` (the mean of a training subject plus noise: not a spectrum is copied, but a
+person; found in the components only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mrs_synthesis import cells, seeds
+from mrs_synthesis.assemble import preprocessed_path, read_preprocessed, unit_spectra
+from mrs_synthesis.memorisation_metrics import Compared, Group, Training, is_flagged, measures, raise_noise, resample
+from mrs_synthesis.stage import InputError, SkippedError, require, run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COPIER_NOISE = (0.0, 0.5, 1.0)
+FEWEST_HELD_OUT = 2
+DESCRIPTIONS = {
+    "metric": {
+        "Description": "Synthetic against held-out real transients. distance_ratio: median distance to the nearest "
+        "training spectrum over that of the same unit's held-out ones, mean over subjects (1 wanted). share_nearer: "
+        "share with a smaller distance than the 1 % quantile of all held-out ones (0.01 wanted). auc: probability of "
+        "being nearer than a held-out one of the same unit, mean over subjects (0.5 wanted; above: nearer). nndr: "
+        "median ratio of the nearest to the second nearest distance (low: a copy). share_low_nndr: share below the 1 % "
+        "quantile of all held-out ones (0.01 wanted). _window: the model's window; _components: the training set's "
+        "leading principal components; both at one noise level for all. distance_ratio_as_made: in the window without "
+        "added noise, where less noise alone is nearer"
+    },
+    "source": {
+        "Description": "Synthesis mode, or a control. Nobody's copies: real (held-out halves), real_other (other "
+        "held-out subjects), population_mean_noisy (training mean plus noise). Copies: copier_0, copier_0.5, copier_1 "
+        "(training spectra plus fresh noise of so many measured SDs), copier_subject (a training subject's mean plus "
+        "noise)"
+    },
+    "decoder": {"Description": "Decoder output, mean or sampled; white noise is added to both, see metric"},
+    "value": {"Description": "The metric's value"},
+    "ci_low": {"Description": "Lower end of the 95 % bootstrap interval over subjects; missing for one subject"},
+    "ci_high": {"Description": "Upper end of this interval"},
+    "ceiling": {"Description": "What no memorisation gives: the value of real, held-out against held-out"},
+    "floor": {"Description": "What copies give: the value of copier_1"},
+    "flagged": {
+        "Description": "1: on the side of memorisation by more than sampling explains. auc: interval above 0.5 and "
+        "value at least 0.56; shares: interval above 0.01 plus two standard errors of that level; distance_ratio and "
+        "nndr: interval below 0.98 of 1 and of held-out ones' nndr (one subject: the value itself). Missing: says "
+        "nothing of memory (in components what is central has low nndr too, as population_mean_noisy shows)"
+    },
+}
+SENTENCES = {
+    "copies": "copies training spectra: nearer to one of them than to any other",
+    "nearer": "nearer to the training spectra than held-out real ones, but not copies of single ones",
+    "not nearer": "not shown to be nearer to the training spectra than held-out real ones",
+}
+
+
+def read_sidecar(path: Path) -> dict:
+    """Return the JSON sidecar of a NIfTI file.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    from mrs_synthesis.scans import sidecar_path
+
+    try:
+        return json.loads(require(sidecar_path(path)).read_text())
+    except ValueError as error:
+        raise InputError(f"{sidecar_path(path)}: not JSON ({error}); run the stage that writes it again") from None
+
+
+def n_points(path: Path) -> int:
+    """Return the number of points of the FIDs of a preprocessed scan."""
+    try:
+        return int(read_sidecar(path)["NumberOfSpectralPoints"])
+    except KeyError:
+        raise InputError(f"{path}: sidecar without NumberOfSpectralPoints; preprocess it again") from None
+
+
+def read_synthetic(path: Path, ppm: np.ndarray, conditions: Sequence[str]) -> tuple[dict[str, Group], dict]:
+    """Read one file of synthetic transients as groups by condition, in the training set's scale, and its sidecar.
+
+    Raises
+    ------
+    InputError
+        If the sidecar does not tell the replicates' scale and noise.
+    SkippedError
+        If the file is empty.
+    """
+    scan = read_preprocessed(path, conditions)
+    facts = read_sidecar(path)
+    try:
+        replicates = facts["Plan"]["Replicates"]
+        parts = [(slice(*r["DynRange"]), float(r["Scale"]), np.array(r["NoiseSD"], float)) for r in replicates]
+        decoder = facts["Decoder"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: sidecar without a plan of replicates ({error!r}); run synthesise again") from None
+    values = unit_spectra(scan, ppm)
+    noise = np.zeros(values.shape[:2])
+    for part, scale, measured in parts:
+        values[:, part] /= scale
+        # A decoder that samples with a SD of its own states it; else it is the measured one
+        own = facts.get("DecoderSD", measured[:, None] * np.sqrt(scan.n_points) / scale)
+        noise[:, part] = 0.0 if decoder == "mean" else own
+    return {name: Group(values[c], noise[c]) for c, name in enumerate(conditions)}, facts
+
+
+def highest_noise(held_out: pd.DataFrame, paths: Sequence[Path]) -> float:
+    """Return the highest RMS noise SD of a unit's held-out transients, or the highest SD that a decoder states."""
+    levels = (held_out["sd"] ** 2).groupby([held_out["unit"], held_out["condition"]]).mean() ** 0.5
+    return float(max(levels.max(), *(float(read_sidecar(path).get("DecoderSD", 0)) for path in paths)))
+
+
+def control_groups(held_out: Group, training: Training, rng: np.random.Generator) -> dict[str, Group]:
+    """Return the controls that are made of training spectra, as many of each as there are held-out transients."""
+    n, level = len(held_out.values), np.sqrt(np.mean(held_out.noise_sd**2))
+    groups = {}
+    for share in COPIER_NOISE:
+        picks = rng.integers(len(training.rows), size=n)
+        real, imaginary = rng.standard_normal((2, *held_out.values.shape))
+        values = training.spectra[training.rows[picks]] + share * level * (real + 1j * imaginary)
+        groups[f"copier_{share:g}"] = Group(values, np.hypot(training.noise_sd[picks], share * level))
+    means = training.subject_means()
+    groups["copier_subject"] = Group(means[rng.integers(len(means), size=n)], np.zeros(n))
+    groups["population_mean_noisy"] = Group(np.broadcast_to(means.mean(axis=0), held_out.values.shape), np.zeros(n))
+    return groups
+
+
+def other_subjects(
+    unit: str, subject: str, tests: pd.DataFrame, rows: np.ndarray, rng: np.random.Generator
+) -> Group | None:
+    """Return held-out transients of other subjects, as many as the unit has (`tests`: one condition); None without."""
+    others = tests[tests["subject"] != subject]
+    if others.empty:
+        return None
+    n = int((tests["unit"] == unit).sum())
+    picked = others.iloc[np.sort(rng.choice(len(others), size=min(n, len(others)), replace=False))]
+    return Group(np.array(rows[picked["row"]]), picked["sd"].to_numpy())
+
+
+def add_unit(
+    found: dict,
+    subject: str,
+    sources: dict[tuple, Group],
+    held_out: Group,
+    training: Training,
+    level: float,
+    names: tuple,
+) -> None:
+    """Append one unit's and condition's distances of all sources and controls to `found`.
+
+    Parameters
+    ----------
+    found
+        `Compared` by (condition, source, decoder, space).
+    subject, names
+        The unit's subject; seed, unit and condition, which name the random streams.
+    sources
+        Groups by (source, decoder).
+    held_out, training, level
+        The unit's held-out transients; the training spectra; the noise SD that all are raised to.
+    """
+    seed, unit, condition = names
+
+    def stream(*what: str) -> np.random.Generator:
+        return seeds.generator(seed, "memorisation", unit, condition, *what)
+
+    def put(key: tuple, space: str, synthetic: np.ndarray, real: np.ndarray) -> None:
+        entry = found.setdefault((condition, *key, space), Compared())
+        entry.subjects.append(subject)
+        entry.synthetic.append(synthetic)
+        entry.held_out.append(real)
+
+    as_made = training.nearest(held_out.values, ["window"])["window"]
+    raised = training.nearest(raise_noise(held_out, level, stream("held out")))
+    halves = np.array_split(stream("halves").permutation(len(held_out.values)), 2)
+    for space, distances in raised.items():
+        put(("real", "n/a"), space, *(distances[half] for half in halves))
+    controls = control_groups(held_out, training, stream("controls"))
+    for key, group in ({(name, "n/a"): group for name, group in controls.items()} | sources).items():
+        for space, distances in training.nearest(raise_noise(group, level, stream(*key))).items():
+            put(key, space, distances, raised[space])
+        put(key, "as_made", training.nearest(group.values, ["window"])["window"], as_made)
+
+
+def table_of(found: dict, seed: int) -> pd.DataFrame:
+    """Return the table of distances gathered by `add_unit`."""
+    import pandas as pd
+
+    rows = []
+    for (condition, source, decoder, space), compared in found.items():
+        n_held_out = sum(map(len, compared.held_out))
+        values = measures(compared, resample(compared.subjects, seed))
+        held_out_nndr = values.pop("nndr_held_out")[0]
+        for name in ["distance_ratio"] if space == "as_made" else values:
+            value, *resamples = values[name]
+            low, high = np.quantile(resamples, [0.025, 0.975]) if resamples else (np.nan, np.nan)
+            # Noise that is not matched says nothing of memory, nor do near neighbours of what is central
+            silent = space == "as_made" or (space == "components" and "nndr" in name)
+            flagged = None if silent else int(is_flagged(name, value, low, high, held_out_nndr, n_held_out))
+            rows.append((f"{name}_{space}", condition, source, decoder, value, low, high, flagged))
+    columns = ["metric", "condition", "source", "decoder", "value", "ci_low", "ci_high", "flagged"]
+    table = pd.DataFrame(rows, columns=columns).astype({"flagged": "Int64"})
+    for column, source in (("ceiling", "real"), ("floor", "copier_1")):
+        limit = table[table["source"] == source].set_index(["metric", "condition"])["value"]
+        table[column] = [limit.get(key, np.nan) for key in zip(table["metric"], table["condition"], strict=True)]
+    table["decoder"] = table["decoder"].replace("n/a", None)
+    return table[[*columns[:-1], "ceiling", "floor", "flagged"]]
+
+
+def verdicts(table: pd.DataFrame) -> list[dict]:
+    """Return, per source and decoder, ``copies``, ``nearer`` or ``not nearer``; which metrics say so; how much nearer.
+
+    Distances are means over the edit conditions.
+    """
+    rows = []
+    for (source, decoder), part in table.groupby(["source", "decoder"], sort=False, dropna=False):
+        hits = part[part["flagged"].fillna(0).astype(bool)]
+        word = "copies" if hits["metric"].eq("share_low_nndr_window").any() else "nearer" if len(hits) else "not nearer"
+        means = part.groupby("metric")["value"].mean()
+        rows.append(
+            {
+                "source": source,
+                "decoder": decoder if isinstance(decoder, str) else None,
+                "verdict": word,
+                "sentence": SENTENCES[word],
+                "flagged": (hits["metric"] + " (" + hits["condition"] + ")").tolist(),
+            }
+            | {name: round(float(means[name]), 4) for name in ("distance_ratio_window", "distance_ratio_components")}
+        )
+    return rows
+
+
+def study(
+    training_folder: Path, derivatives: Path, units_path: Path, modes: Sequence[str], decoders: Sequence[str], seed: int
+) -> tuple[pd.DataFrame, dict]:
+    """Return the table and the facts beside it.
+
+    Raises
+    ------
+    InputError
+        If no unit of the test split has synthetic transients and at least `FEWEST_HELD_OUT` real ones.
+    """
+    from mrs_synthesis.files import read_table
+
+    try:
+        index = read_table(training_folder / "index.tsv", ("row", "unit", "condition", "split", "scale", "noise_sd"))
+        folders = read_table(units_path, ("unit", "folder")).set_index("unit")["folder"]
+        grid = json.loads((training_folder / "grid.json").read_text())
+        rows = np.load(training_folder / "spectra.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{training_folder}: no training set ({error}); assemble it first") from None
+    ppm, conditions = np.array(grid["ppm"]), grid["conditions"]
+    # A bin's noise is that of the FID times the root of the unit's own number of points
+    points = {unit: n_points(preprocessed_path(derivatives, folders[unit], unit)) for unit in index["unit"].unique()}
+    index["sd"] = index["noise_sd"] * np.sqrt(index["unit"].map(points)) / index["scale"]
+    sets = {}
+    for name in conditions:
+        part = index[(index["split"] == "train") & (index["condition"] == name)]
+        sets[name] = Training(rows, part["row"].to_numpy(), part["sd"].to_numpy(), part["subject"].to_numpy(str))
+    kinds = [(mode, decoder) for mode in modes for decoder in decoders]
+    tests = index[index["split"] == "test"]
+    files = {}
+    for unit, own in tests.groupby("unit", sort=True):
+        base = preprocessed_path(derivatives, folders[unit], unit).parent / unit
+        paths = {kind: cells.synthetic_path(base, *kind) for kind in kinds}
+        try:
+            for path in paths.values():
+                require(path)
+        except SkippedError as error:
+            print(f"left out: {unit}: {error}", flush=True)
+            continue
+        if own.groupby("condition").size().min() < FEWEST_HELD_OUT:
+            print(f"left out: {unit}: fewer than {FEWEST_HELD_OUT} held-out transients", flush=True)
+            continue
+        files[unit] = paths
+    if not files:
+        raise InputError(
+            f"{derivatives}: no test unit with synthetic and {FEWEST_HELD_OUT} real transients; see the failures"
+        )
+    tests = tests[tests["unit"].isin(files)]
+    level = highest_noise(tests, [path for paths in files.values() for path in paths.values()])
+    found, models = {}, set()
+    for unit, paths in files.items():
+        own = tests[tests["unit"] == unit]
+        subject = str(own["subject"].iloc[0])
+        groups = {}
+        for kind, path in paths.items():
+            groups[kind], facts = read_synthetic(path, ppm, conditions)
+            models.add(facts.get("ModelSHA256"))
+        for name in conditions:
+            part = own[own["condition"] == name]
+            held_out = Group(np.array(rows[part["row"]]), part["sd"].to_numpy())
+            sources = {kind: group[name] for kind, group in groups.items()}
+            pool, rng = tests[tests["condition"] == name], seeds.generator(seed, "memorisation", unit, name, "others")
+            if (others := other_subjects(unit, subject, pool, rows, rng)) is not None:
+                sources = {("real_other", "n/a"): others} | sources
+            add_unit(found, subject, sources, held_out, sets[name], level, (seed, unit, name))
+    table = table_of(found, seed)
+    facts = {
+        "model_sha256": sorted(filter(None, models)),
+        "split_unit": grid["split_unit"],
+        "units": list(files),
+        "noise_sd": float(f"{level:.6g}"),
+        "training_spectra": {name: len(one.rows) for name, one in sets.items()},
+        "components": {name: one.basis.shape[1] for name, one in sets.items()},
+        "verdicts": verdicts(table),
+    }
+    return table, facts
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compare distances to the training spectra: synthetic transients against held-out real ones."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mrs_synthesis.memorisation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--units", type=Path, required=True, help="units.tsv, one row per scan")
+    parser.add_argument("--training", type=Path, required=True, help="folder of the training set")
+    parser.add_argument("--derivatives", type=Path, required=True, help="folder with the synthetic transients")
+    parser.add_argument("--modes", nargs="+", required=True, help="synthesis modes")
+    parser.add_argument("--decoders", nargs="+", required=True, help="decoder outputs")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="table (TSV), one row per metric and source")
+    parser.add_argument("--verdicts", type=Path, required=True, help="verdict per source (JSON)")
+    a = parser.parse_args(argv)
+    from mrs_synthesis.dictionary import write_described_table
+    from mrs_synthesis.files import write_json
+
+    table, facts = study(a.training, a.derivatives, a.units, a.modes, a.decoders, a.seed)
+    about = "Distances to training spectra against those of held-out real ones; one row per metric, condition, source"
+    write_described_table(a.output, table, about, DESCRIPTIONS)
+    write_json(a.verdicts, facts)
+    within = " (within one subject)" if facts["split_unit"] == "transient" else ""
+    for row in facts["verdicts"]:
+        name = row["source"] + (f", decoder {row['decoder']}" if row["decoder"] else "")
+        distances = [f"{row[f'distance_ratio_{space}']:.3f} ({space})" for space in ("window", "components")]
+        print(f"{name}: {row['sentence']}{within}; median distance times {', '.join(distances)}", flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

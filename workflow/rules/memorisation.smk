@@ -1,0 +1,43 @@
+"""Whether synthetic transients lie nearer to training spectra than held-out real ones do."""
+
+
+rule memorisation:
+    """Nearest-neighbour distances to the training set, with copiers and held-out transients as controls."""
+    input:
+        scans=of_units(
+            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.nii.gz"
+        ),
+        synthetic=[
+            file
+            for kind in SYNTHETIC_KINDS
+            for file in of_units(
+                f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-synth{kind}_svs.nii.gz",
+                TEST_UNITS,
+            )
+        ],
+        units="<results>/units.tsv",
+        index="<results>/training/index.tsv",
+        spectra="<results>/training/spectra.npy",
+        grid="<results>/training/grid.json",
+    output:
+        table="<results>/tables/memorisation.tsv",
+        dictionary="<results>/tables/memorisation.json",
+        verdicts="<results>/tables/memorisation_verdicts.json",
+    log:
+        "<results>/logs/memorisation.log",
+    benchmark:
+        "<results>/benchmarks/memorisation.tsv"
+    conda:
+        environment("evaluate")
+    params:
+        derivatives=derivatives,
+        training=folder("index"),
+        seed=config["seed"],
+        flags=flags({key: config["synthesise"][key] for key in ("modes", "decoders")}),
+        code=code("memorisation"),
+    shell:
+        r"""
+        python -m mrs_synthesis.memorisation --units {input.units:q} --training {params.training:q} \
+            --derivatives {params.derivatives:q} --seed {params.seed} {params.flags:q} --output {output.table:q} \
+            --verdicts {output.verdicts:q} 2>&1 | tee {log:q}
+        """

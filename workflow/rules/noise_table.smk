@@ -1,0 +1,44 @@
+"""Noise of synthetic transients beside that of held-out real ones."""
+
+
+rule noise_table:
+    """Level, colour, circularity, independence and averaging of the noise, by source."""
+    input:
+        synthetic=[
+            file
+            for kind in SYNTHETIC_KINDS
+            for file in of_units(
+                f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-synth{kind}_svs.nii.gz",
+                TEST_UNITS,
+            )
+        ],
+        scans=of_units(
+            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.nii.gz",
+            TEST_UNITS,
+        ),
+        units="<results>/units.tsv",
+        index="<results>/training/index.tsv",
+    output:
+        table="<results>/tables/noise.tsv",
+        dictionary="<results>/tables/noise.json",
+    log:
+        "<results>/logs/noise_table.log",
+    benchmark:
+        "<results>/benchmarks/noise_table.tsv"
+    conda:
+        environment("evaluate")
+    params:
+        derivatives=derivatives,
+        training=folder("index"),
+        seed=config["seed"],
+        flags=flags(
+            {key: config["synthesise"][key] for key in ("modes", "decoders")}
+            | {"bootstrap": config["evaluate"]["bootstrap"]}
+        ),
+        code=code("noise_table"),
+    shell:
+        r"""
+        python -m mrs_synthesis.noise_table --units {input.units:q} --training {params.training:q} \
+            --derivatives {params.derivatives:q} --seed {params.seed} {params.flags:q} --output {output.table:q} \
+            2>&1 | tee {log:q}
+        """
