@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import agreement, seeds
+from mrs_synthesis import agreement, fitting, seeds
 from mrs_synthesis.agreement import Paired
 from mrs_synthesis.stage import InputError, SkippedError, require, run
 
@@ -25,23 +25,7 @@ if TYPE_CHECKING:
 IDENTIFIERS = ("unit", "subject", "session", "site")
 CELL = ("cell", "source", "decoder", "n_real", "n_total", "replicate")
 SERIES = ("metabolite", "condition", "source", "decoder", "n_real", "n_total")  # one row of the tables of bias
-FIT = (
-    "cell",
-    "condition",
-    "metabolite",
-    "engine",
-    "raw",
-    "per_tcr",
-    "per_tcr_sd",
-    "crlb_percent",
-    "snr",
-    "fwhm_hz",
-    "converged",
-    "molality_mmol_kg",
-    "molality_sd_mmol_kg",
-    "molarity_mmol_l",
-    "note",
-)
+FIT = tuple(column for column in fitting.COLUMNS if column != "raw_sd")
 CONDITIONS = ("OFF", "ON", "DIFF", "UNEDITED")
 COMMON = ("tNAA", "tCho", "Ins", "Glx")  # ratios of the condition that holds tCr, where none are named
 NO_CURVE = ("reference", "reconstruction")  # they hold the reference's own transients: no place on the learning curve
