@@ -14,7 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
 
-from mrs_synthesis import spectra, train
+from mrs_synthesis import spectra, train, training_set
 from mrs_synthesis.files import write_json, write_table
 
 FREQUENCY_MHZ, DWELL_S, POINTS, WIDTH = 127.74, 5e-4, 2048, 576
@@ -66,7 +66,7 @@ def make_training_set(folder: Path, subjects: int, transients: int, noise: float
     noisy = clean + noise * (rng.standard_normal(clean.shape) + 1j * rng.standard_normal(clean.shape))
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "spectra.npy", noisy.astype(np.complex64))
-    write_table(folder / "index.tsv", pd.DataFrame(rows, columns=train.INDEX_COLUMNS))
+    write_table(folder / "index.tsv", pd.DataFrame(rows, columns=training_set.INDEX_COLUMNS))
     grid = {
         "ppm": ppm[start : start + WIDTH].tolist(),
         "frequency_mhz": FREQUENCY_MHZ,
@@ -100,7 +100,7 @@ def main() -> None:
         train.main(["--training", f"{folder}/training", "--output", f"{folder}/model", "--seed", "1", *a.rest])
         seconds = time.perf_counter() - begun
         model, config = load_model(folder / "model")
-        data = train.TrainingSet(folder / "training")
+        data = training_set.TrainingSet(folder / "training")
         print(f"{seconds:.1f} s for {config['training']['epochs_run']} epochs; decoder SD {model.sigma:.4f}")
         for split in ("train", "test"):
             rows = data.rows(split)

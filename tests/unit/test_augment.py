@@ -1,6 +1,7 @@
 """Study cells and null controls on small scans whose averages and noise are known."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -230,6 +231,40 @@ def test_reconstruction_design_has_two_cells(study):
     whole = read_scan(study / f"{UNIT}_desc-preproc_svs.nii.gz").fids[:, :, 0].mean(axis=1)
     np.testing.assert_allclose(fids[:, 0], whole, atol=1e-5)
     run_augment(study)
+
+
+def test_cells_of_a_grid_are_those_of_single_runs(tmp_path, study, result):
+    """2 real of 8 and 4 of 8: all three plans have the same pool, since 2 x 4 = 8."""
+    plan = cells.plan(range(N_TRANSIENTS), [N_REAL, 4], N_TOTAL, REPLICATES, SEED, UNIT)
+    fids = transients(0.5, np.random.default_rng(7), plan.sets[-1].dyn_range[1])
+    first, _ = result
+    single = read_scan(study / f"{UNIT}_desc-synthRandomMean_svs.nii.gz").fids
+    fids[:, : single.shape[1]] = single  # the first n_real's are those of its own run
+    found = {}
+    for n_real in ([N_REAL, 4], [4]):
+        folder = tmp_path / "_".join(map(str, n_real))
+        shutil.copytree(study, folder)
+        own = cells.plan(range(N_TRANSIENTS), n_real, N_TOTAL, REPLICATES, SEED, UNIT)
+        path = folder / f"{UNIT}_desc-synthRandomMean_svs.nii.gz"
+        write_scan(path, scan_of(fids[:, -own.sets[-1].dyn_range[1] :]))
+        replicates = [{"RealTransients": list(real)} for real in own.replicates]
+        write_json(sidecar_path(path), {"Plan": {"Reference": list(own.reference), "Replicates": replicates}})
+        output, index = run_augment(folder, "--n-real", *map(str, n_real))
+        found[len(n_real)] = read_scan(output).fids[:, :, 0], read_table(index)
+    grid, index = found[2]
+    assert len(index) == 2 + 2 * 4 - 1 + 2 * 2 * (1 + len(controls.CONTROLS))
+    for n_real, (expected, own) in ((N_REAL, result), (4, found[1])):
+        for row in own.to_dict("records"):
+            same = index[
+                (index[["source", "replicate", "n_total"]] == pd.Series(row)[["source", "replicate", "n_total"]]).all(
+                    axis=1
+                )
+            ]
+            same = same[same["n_real"] == row["n_real"]]
+            assert len(same) == 1, row
+            np.testing.assert_allclose(grid[:, same["cell"].iloc[0]], expected[:, row["cell"]], atol=1e-7)
+        assert (own.loc[own["source"] == "random", "n_real"] == n_real).all()
+    assert first.shape[1] < grid.shape[1]
 
 
 def test_synthetic_transients_of_another_plan_are_refused(study):

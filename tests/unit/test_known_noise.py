@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrs_synthesis import assemble, known_noise, spectra, train
+from mrs_synthesis import assemble, known_noise, spectra, training_set
 from mrs_synthesis.files import write_json, write_table
 from mrs_synthesis.stage import InputError
 
@@ -27,11 +27,11 @@ def make(folder, points=(POINTS, POINTS), transients=30, smooth=False, noise=NOI
                 table.append((*entry, n) if column else entry)
     folder.mkdir()
     np.save(folder / "spectra.npy", np.concatenate(rows).astype(np.complex64))
-    columns = [*train.INDEX_COLUMNS, "n_points"][: 10 if column else 9]
+    columns = [*training_set.INDEX_COLUMNS, "n_points"][: 10 if column else 9]
     write_table(folder / "index.tsv", pd.DataFrame(table, columns=columns))
     grid = {"ppm": ppm.tolist(), "conditions": ["OFF", "ON"], "split_unit": "subject", "window_ppm": [0.0, 4.4]}
     write_json(folder / "grid.json", grid | {"frequency_mhz": FREQUENCY, "dwell_s": DWELL, "n_points": POINTS})
-    return train.TrainingSet(folder)
+    return training_set.TrainingSet(folder)
 
 
 def test_row_sd_is_that_of_the_rows(tmp_path):

@@ -74,7 +74,7 @@ class Study:
             fids = spectra.from_window(values, PPM, POINTS, DWELL, MHZ)
             path = cells.synthetic_path(self.prefix(self.units[i]), "random", decoder)
             write_scan(path, Scan(fids[None, :, None], MHZ, DWELL, {"EchoTime": 0.03}))
-            replicate = {"DynRange": [0, N], "Scale": SCALE, "NoiseSD": [SD * SCALE / np.sqrt(POINTS)]}
+            replicate = {"NReal": 2, "DynRange": [0, N], "Scale": SCALE, "NoiseSD": [SD * SCALE / np.sqrt(POINTS)]}
             facts = {"Decoder": decoder, "Plan": {"Replicates": [replicate]}, "ModelSHA256": "abc"}
             write_json(sidecar_path(path), facts | ({"DecoderSD": sd} if decoder == "sampled" else {}))
 

@@ -168,7 +168,7 @@ def study(tmp_path):
         real = np.stack([signal(28) + white(100 * k + c, 28) for c in range(2)])
         real[:, :8] *= 50.0  # of the pool, which must not count
         scans.write_scan(f"{prefix}_desc-preproc_svs.nii.gz", scan_of(real))
-        plan = {"Reference": list(range(8, 28)), "Replicates": [{"DynRange": [0, 10]}, {"DynRange": [10, 20]}]}
+        plan = {"Reference": list(range(8, 28)), "Replicates": [{"NReal": 2, "DynRange": [n, n + 10]} for n in (0, 10)]}
         noises = {
             "mean": np.zeros((2, 20, POINTS)),
             "sampled": np.stack([white(100 * k + 10 + c, 20) for c in range(2)]),

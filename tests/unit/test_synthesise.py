@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mrs_synthesis import assemble, cells, spectra, synthesise, vae  # noqa: E402
+from mrs_synthesis import assemble, cells, generator, latent_density, spectra, synthesise, vae  # noqa: E402
 from mrs_synthesis.files import write_json, write_table  # noqa: E402
 from mrs_synthesis.scans import Scan, read_scan, write_scan  # noqa: E402
 from mrs_synthesis.stage import InputError, SkippedError  # noqa: E402
@@ -45,11 +45,12 @@ def study(tmp_path_factory):
         model.code_mean.copy_(torch.tensor([[1.0, 0, 0], [0, 0, -1.0]]))
         model.code_covariance.copy_(torch.diag(torch.tensor([0.25, 1.0, 4.0])).repeat(2, 1, 1))
     grid = {"ppm": ppm.tolist(), "conditions": ["OFF", "ON"], "split_unit": "subject"}
-    config = {"architecture": vae.architecture(model, (4, 4), 5), "grid": grid}
+    config = {"model": "paper", "architecture": vae.architecture(model, (4, 4), 5), "grid": grid}
     vae.save_model(folder / "model", model, config)
-    rows = [(UNIT, k, "test", 800.0) for k in range(TRANSIENTS)] + [("sub-01_acq-mega", 0, "train", 800.0)]
+    rows = [(UNIT, "A", k, "test", 800.0) for k in range(TRANSIENTS)] + [("sub-01_acq-mega", "A", 0, "train", 800.0)]
     (folder / "training").mkdir()
-    write_table(folder / "training" / "index.tsv", pd.DataFrame(rows, columns=["unit", "transient", "split", "scale"]))
+    columns = ["unit", "site", "transient", "split", "scale"]
+    write_table(folder / "training" / "index.tsv", pd.DataFrame(rows, columns=columns))
     header = {"EchoTime": 0.068, "RepetitionTime": 2.0, "PatientName": "nobody"}
     scan = Scan(fids(np.random.default_rng(0))[:, :, None], FREQUENCY, DWELL, header, ("OFF", "ON"))
     write_scan(folder / f"{UNIT}_desc-preproc_svs.nii.gz", scan)
@@ -78,17 +79,53 @@ def sidecar(path):
     return json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
 
 
-def draw(mode, n, real=None, prior="standard", hybrid_sd=0.5, mean=None, covariance=None):
-    return synthesise.draw_codes(
+def draw(mode, n, real=None, hybrid_sd=0.5, covariance=None, **more):
+    return generator.draw_codes(
         mode,
         np.zeros((2, 2, LATENT)) if real is None else real,
         n,
         np.random.default_rng(1),
-        code_mean=np.zeros((2, LATENT)) if mean is None else mean,
         code_covariance=np.stack([np.eye(LATENT)] * 2) if covariance is None else covariance,
-        prior=prior,
         hybrid_sd=hybrid_sd,
+        **more,
     )
+
+
+def gaussians(weights, means, covariances, sites=(), site_weights=()):
+    site_weights = np.reshape(site_weights, (len(sites), len(weights))).astype(float)
+    parts = (np.array(weights), np.array(means), np.array(covariances), np.array(sites, str), site_weights)
+    return latent_density.LatentDensity(*parts, np.empty(0))
+
+
+def test_fitted_prior_draws_pairs_with_the_weights_of_the_units_site(study, tmp_path):
+    """Two points in the space of joint codes; at the unit's site, A, only the second occurs."""
+    folder, model, ppm = study
+    shutil.copytree(folder / "model", tmp_path / "model")
+    points = np.random.default_rng(2).standard_normal((2, 2 * LATENT))
+    tight = [1e-12 * np.eye(2 * LATENT)] * 2
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    arguments_ = ["--model", str(tmp_path / "model"), "--modes", "random", "--decoders", "mean", "--prior", "fitted"]
+    for site, used, words in (("A", 1, "weights of A"), ("B", 0, "weights of all training sites")):
+        density = gaussians([1.0, 0.0], points, tight, [site], [[0.0, 1.0]])
+        digest = latent_density.save(tmp_path / "model", density)
+        write_json(tmp_path / "model" / "config.json", config | {"density_sha256": digest})
+        synthesise.main(arguments(folder, tmp_path / site / UNIT, *arguments_))
+        path = cells.synthetic_path(tmp_path / site / UNIT, "random", "mean")
+        scan, facts = read_scan(path), sidecar(path)
+        assert facts["Prior"] == f"fitted mixture, K = 2, {words}"
+        found = assemble.window_spectra(scan.fids[:, :10, 0], ppm, DWELL, FREQUENCY)
+        with torch.no_grad():
+            codes = torch.from_numpy(points[used].reshape(2, LATENT).astype(np.float32))
+            expected = (
+                vae.to_complex(model.decode(codes, torch.tensor([0, 1]))) * facts["Plan"]["Replicates"][0]["Scale"]
+            )
+        for c in (0, 1):
+            np.testing.assert_allclose(
+                found[c], np.broadcast_to(expected[c], found[c].shape), atol=1e-3 * np.abs(expected).max()
+            )
+    write_json(tmp_path / "model" / "config.json", config | {"density_sha256": "0" * 64})
+    with pytest.raises(InputError, match="train the model again"):
+        synthesise.main(arguments(folder, tmp_path / "C" / UNIT, *arguments_))
 
 
 def test_random_codes_have_the_moments_of_the_prior():
@@ -96,12 +133,13 @@ def test_random_codes_have_the_moments_of_the_prior():
     np.testing.assert_allclose(standard.mean(1), 0, atol=0.02)
     np.testing.assert_allclose(np.cov(standard[1].T), np.eye(LATENT), atol=0.03)
     np.testing.assert_array_equal(standard[0], standard[1])  # a pair shares its draw
-    root = np.random.default_rng(3).standard_normal((2, LATENT, LATENT))
-    covariance, mean = root @ root.transpose(0, 2, 1), np.array([[1.0, 2, 3], [-1, 0, 1]])
-    fitted = draw("random", 40_000, prior="fitted", mean=mean, covariance=covariance)
+    root = np.random.default_rng(3).standard_normal((2 * LATENT, 2 * LATENT))
+    covariance, mean = root @ root.T, np.array([1.0, 2, 3, -1, 0, 1])
+    fitted = draw("random", 40_000, density=gaussians([1.0], [mean], [covariance]))
     for c in (0, 1):
-        np.testing.assert_allclose(fitted[c].mean(0), mean[c], atol=0.06)
-        np.testing.assert_allclose(np.cov(fitted[c].T), covariance[c], atol=0.05 * np.abs(covariance[c]).max())
+        np.testing.assert_allclose(fitted[c].mean(0), mean[LATENT * c : LATENT * (c + 1)], atol=0.06)
+    found = np.cov(np.concatenate(list(fitted), axis=1).T)  # between the conditions, too: a pair is one draw
+    np.testing.assert_allclose(found, covariance, atol=0.05 * np.abs(covariance).max())
 
 
 def test_interpolated_codes_lie_between_two_real_codes_of_their_condition():
@@ -123,7 +161,7 @@ def test_interpolated_codes_lie_between_two_real_codes_of_their_condition():
 
 def test_interpolation_pairs_two_different_transients():
     real = np.stack([np.eye(5)] * 2)
-    codes = draw("interpolation", 300, real=real, mean=np.zeros((2, 5)), covariance=np.stack([np.eye(5)] * 2))
+    codes = draw("interpolation", 300, real=real, covariance=np.stack([np.eye(5)] * 2))
     assert (np.count_nonzero(codes[0] > 1e-9, axis=1) == 2).all()
     np.testing.assert_allclose(codes[0].sum(1), 1)
 
@@ -151,7 +189,7 @@ def test_noise_has_one_level_inside_and_another_outside():
 def test_files_hold_replicates_by_blocks_and_their_plan(outputs):
     expected = cells.plan(range(TRANSIENTS), 2, 12, 3, 5, UNIT)
     for mode in synthesise.MODES:
-        for decoder in synthesise.DECODERS:
+        for decoder in ("mean", "sampled"):
             path = cells.synthetic_path(outputs, mode, decoder)
             assert path.name == f"{UNIT}_desc-synth{mode.capitalize()}{decoder.capitalize()}_svs.nii.gz"
             scan = read_scan(path)
@@ -267,7 +305,7 @@ def test_same_bytes_again_and_no_influence_of_the_reference(outputs, study, tmp_
     write_scan(tmp_path / f"{UNIT}_desc-preproc_svs.nii.gz", scan)
     synthesise.main(arguments(folder, tmp_path / UNIT))
     for mode in synthesise.MODES:
-        for decoder in synthesise.DECODERS:
+        for decoder in ("mean", "sampled"):
             new, old = (cells.synthetic_path(p, mode, decoder) for p in (tmp_path / UNIT, outputs))
             assert new.read_bytes() == old.read_bytes()
             assert sidecar(new) == sidecar(old)
@@ -296,7 +334,30 @@ def test_count_total_is_divided_over_the_conditions(study, tmp_path):
     more = ["--count", "total", "--n-real", "4", "--n-total", "20", "--modes", "random", "--decoders", "mean"]
     synthesise.main(arguments(folder, tmp_path / UNIT, *more))
     plan = sidecar(cells.synthetic_path(tmp_path / UNIT, "random", "mean"))["Plan"]
-    assert (plan["NReal"], plan["NTotal"], plan["NSynthetic"]) == (2, 10, 8)
+    assert {(one["NReal"], one["NTotal"]) for one in plan["Replicates"]} == {(2, 10)}
+    assert [one["DynRange"] for one in plan["Replicates"]] == [[0, 8], [8, 16], [16, 24]]
+
+
+def test_a_grid_of_n_real_is_one_file_of_what_single_runs_make(study, tmp_path):
+    folder, _, _ = study
+    few = ["--modes", "hybrid", "--decoders", "sampled", "--replicates", "2", "--n-total", "12"]
+    found = {}
+    for n_real in (["2", "6"], ["2"], ["6"]):  # a pool of 12 transients each
+        prefix = tmp_path / "_".join(n_real) / UNIT
+        synthesise.main(arguments(folder, prefix, *few, "--n-real", *n_real))
+        path = cells.synthetic_path(prefix, "hybrid", "sampled")
+        found["_".join(n_real)] = read_scan(path).fids, sidecar(path)["Plan"]["Replicates"]
+    fids, plan = found["2_6"]
+    assert [(one["NReal"], one["NTotal"], one["Replicate"], one["DynRange"]) for one in plan] == [
+        (2, 12, 0, [0, 10]),
+        (2, 12, 1, [10, 20]),
+        (6, 12, 0, [20, 26]),
+        (6, 12, 1, [26, 32]),
+    ]
+    np.testing.assert_array_equal(fids, np.concatenate([found["2"][0], found["6"][0]], axis=1))
+    for ours, single in zip(plan, found["2"][1] + found["6"][1], strict=True):
+        for key in ("NReal", "RealTransients", "Scale", "NoiseSD"):
+            assert ours[key] == single[key]
 
 
 def test_units_outside_the_test_split_are_skipped(study, tmp_path):
@@ -311,7 +372,7 @@ def test_units_outside_the_test_split_are_skipped(study, tmp_path):
 
 def test_bad_numbers_and_models_are_refused(study, tmp_path):
     folder, _, _ = study
-    with pytest.raises(InputError, match="leaves nothing to add"):
+    with pytest.raises(InputError, match="expected 1 <= n_real < n_total"):
         synthesise.main(arguments(folder, tmp_path / UNIT, "--n-total", "2"))
     with pytest.raises(InputError, match="30 eligible transients"):
         synthesise.main(arguments(folder, tmp_path / UNIT, "--n-total", "40"))

@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mrs_synthesis import train  # noqa: E402
+from mrs_synthesis import train, training_set, vae_training  # noqa: E402
 from mrs_synthesis.files import write_json, write_table  # noqa: E402
 from mrs_synthesis.stage import InputError  # noqa: E402
 from mrs_synthesis.vae import SpectrumVAE, load_model, to_complex  # noqa: E402
@@ -35,7 +35,7 @@ def make_training_set(folder, per_subject=60, drop=()):
                 rows.append((len(rows), f"sub-{s}_acq-a", str(s), "A", condition, k, split, 1.0, NOISE))
     clean = np.array(clean)
     noise = rng.standard_normal((*clean.shape, 2)) @ [NOISE, NOISE * 1j]
-    table = pd.DataFrame(rows, columns=train.INDEX_COLUMNS)
+    table = pd.DataFrame(rows, columns=training_set.INDEX_COLUMNS)
     table.loc[table["split"].isin(drop), "split"] = "test"
     folder.mkdir(parents=True)
     np.save(folder / "spectra.npy", (clean + noise).astype(np.complex64))
@@ -46,7 +46,21 @@ def make_training_set(folder, per_subject=60, drop=()):
 
 
 def command(folder, output, *more):
-    options = ["--latent-size", "4", "--channels", "8", "8", "--batch-size", "32", "--device", "cpu", "--seed", "3"]
+    options = [
+        "--model",
+        "paper",
+        "--latent-size",
+        "4",
+        "--channels",
+        "8",
+        "8",
+        "--batch-size",
+        "32",
+        "--device",
+        "cpu",
+        "--seed",
+        "3",
+    ]
     return ["--training", str(folder / "training"), "--output", str(output), *options, *more]
 
 
@@ -62,7 +76,7 @@ def test_decoder_sd_is_the_noise_and_held_out_spectra_are_denoised(trained):
     folder, clean = trained
     model, config = load_model(folder / "model")
     assert model.sigma == pytest.approx(NOISE, rel=0.1)
-    data = train.TrainingSet(folder / "training")
+    data = training_set.TrainingSet(folder / "training")
     rows = data.rows("test")
     x, condition = next(data.batches(rows, len(rows)))
     with torch.no_grad():
@@ -76,7 +90,7 @@ def test_decoder_sd_is_the_noise_and_held_out_spectra_are_denoised(trained):
 def test_codes_are_described_per_condition(trained):
     folder, _ = trained
     model, _ = load_model(folder / "model")
-    data = train.TrainingSet(folder / "training")
+    data = training_set.TrainingSet(folder / "training")
     rows = data.rows("train")
     x, condition = next(data.batches(rows, len(rows)))
     with torch.no_grad():
@@ -104,15 +118,31 @@ def test_losses_and_card(trained):
 
 def test_standardisation_is_that_of_the_training_rows(trained):
     folder, _ = trained
-    data = train.TrainingSet(folder / "training")
+    data = training_set.TrainingSet(folder / "training")
     rows = data.rows("train")
     model = SpectrumVAE(WIDTH, 2, 2, (4,), 3)
-    train.standardise(model, data, rows, size=50)
+    vae_training.standardise(model, data, rows, size=50)
     values = np.array(data.spectra[rows])
     mean = np.stack([values[data.condition[rows] == c].mean(0) for c in (0, 1)])
     np.testing.assert_allclose(to_complex(model.mean), mean, atol=1e-6)
     rest = values - mean[data.condition[rows]]
     assert float(model.spread) == pytest.approx(np.sqrt(np.mean(np.abs(rest) ** 2) / 2), rel=1e-5)
+
+
+def test_mixed_precision_is_near_full_precision(trained):
+    folder, _ = trained
+    options = ["--epochs", "8", "--learning-rate", "0.003"]
+    losses = []
+    for name, more in (("full", []), ("mixed", ["--amp"])):
+        train.main(command(folder, folder / name, *options, *more))
+        model, _ = load_model(folder / name)
+        assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+        losses.append(pd.read_csv(folder / name / "losses.csv")["validation_loss"].to_numpy())
+    full, mixed = losses
+    assert np.isfinite(mixed).all()
+    assert not np.array_equal(full, mixed)
+    # bfloat16 has 8 bits: outputs of about 1 are off by 2^-9 = 0.002 in units in which the noise is 0.05
+    assert abs(mixed[-1] - full[-1]) < 0.1 * (full[0] - full[-1])
 
 
 def test_early_stop(trained, capsys):
@@ -151,7 +181,7 @@ def test_killed_run_ends_like_an_undisturbed_one(tmp_path):
     again = subprocess.run(killed, env=environment, check=True, capture_output=True, text=True)
     assert "resumed after epoch" in again.stdout
     assert "epoch 1/8" not in again.stdout
-    for name in ("model.safetensors", "config.json", "README.md", "losses.csv", "losses.svg"):
+    for name in ("model.safetensors", "density.npz", "config.json", "README.md", "losses.csv", "losses.svg"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
@@ -186,7 +216,7 @@ def test_known_noise_is_carried_by_config_card_and_weights(known):
     card = " ".join((folder / "model" / "README.md").read_text().split())
     assert "Decoder likelihood: known" in card
     assert f"{config['training']['residual_over_noise']['validation']:.3f} (validation)" in card
-    data = train.TrainingSet(folder / "training")
+    data = training_set.TrainingSet(folder / "training")
     for subject, level in enumerate(LEVELS):
         rows = data.index.loc[data.index["subject"].astype(int) == subject, "row"].to_numpy()
         x, condition = next(data.batches(rows, len(rows)))
@@ -198,7 +228,7 @@ def test_known_noise_is_carried_by_config_card_and_weights(known):
 
 def test_each_spectrum_meets_its_own_noise_in_shuffled_batches(known, monkeypatch):
     folder, _ = known
-    data, seen = train.TrainingSet(folder / "training"), []
+    data, seen = training_set.TrainingSet(folder / "training"), []
     model = SpectrumVAE(WIDTH, 2, 4, (8, 8), 7, "known").eval()
 
     def record(x, output, sd):
@@ -208,9 +238,9 @@ def test_each_spectrum_meets_its_own_noise_in_shuffled_batches(known, monkeypatc
     monkeypatch.setattr(model, "reconstruction_loss", record)
     rows = np.random.default_rng(0).permutation(data.rows("train"))
     stated = np.array(LEVELS, np.float32)[data.index["subject"].astype(int)]
-    options = train.Options(seed=1, latent_size=4, batch_size=32)
+    options = vae_training.Options(seed=1, latent_size=4, batch_size=32)
     with torch.no_grad():
-        train._epoch(model, data, rows, options, torch.Generator(), "cpu", stated)
+        vae_training._epoch(model, data, rows, options, torch.Generator(), "cpu", stated)
     np.testing.assert_array_equal(np.concatenate([sd.numpy() for _, sd in seen]), stated[rows])
     np.testing.assert_array_equal(to_complex(torch.cat([x for x, _ in seen])), data.spectra[rows])
 
@@ -233,7 +263,7 @@ def test_known_noise_resumes_to_the_same_bytes(known, monkeypatch):
         train.main(command(folder, folder / "again", *options))
     monkeypatch.undo()
     train.main(command(folder, folder / "again", *options))
-    for name in ("model.safetensors", "config.json", "README.md", "losses.csv", "losses.svg"):
+    for name in ("model.safetensors", "density.npz", "config.json", "README.md", "losses.csv", "losses.svg"):
         assert (folder / "again" / name).read_bytes() == (folder / "whole" / name).read_bytes(), name
 
 

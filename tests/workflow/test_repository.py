@@ -64,7 +64,11 @@ def test_flags_of_the_config_exist_in_the_stages(root):
         ).stdout
         flags = set(re.findall(r"--[a-z][a-z0-9-]*", text))
         for key in schema["properties"][stage]["properties"]:
-            if (stage, key) in {("augment", "design"), ("phantom", "basis")} or "--" + key.replace("_", "-") in flags:
+            if (stage, key) in {
+                ("augment", "design"),
+                ("phantom", "basis"),
+                ("train", "processes"),
+            } or "--" + key.replace("_", "-") in flags:
                 continue
             pytest.fail(f"{stage}: {key} is a key of the config but no option of the stage")
 

@@ -13,7 +13,7 @@ from .conftest import CONFIG, Study, sheet_rows
 
 pytestmark = pytest.mark.xdist_group("workflow")
 TABLES = ["conversion", "preprocessing", "concentrations", "quality", "bias", "effective_transients", "failures"]
-TABLES += ["bayes_bound", "fit_truth", "memorisation", "noise"]
+TABLES += ["bayes_bound", "fit_truth", "memorisation", "noise", "share_of_bound"]
 
 
 def test_demo_is_planned_to_the_report(root):
@@ -85,6 +85,35 @@ def test_a_misspelt_key_is_refused(tmp_path, root):
     done = study.snakemake("--dry-run")
     assert done.returncode != 0
     assert "agument" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ({"n_real": [2, 4], "n_total": [8, 8, 8]}, "one for all or one for each"),
+        ({"n_real": [2, 8], "n_total": 8}, "expected 1 <= n_real < n_total"),
+        ({"n_real": [2, 0]}, "n_real"),
+        ({"n_real": [2, 2]}, "n_real"),
+        ({"n_real": []}, "n_real"),
+        ({"n_total": "many"}, "n_total"),
+    ],
+)
+def test_amounts_that_do_not_fit_together_are_refused_before_anything_runs(tmp_path, root, numbers, reason):
+    study = Study(root, tmp_path)
+    study.write(CONFIG | {"augment": CONFIG["augment"] | numbers}, sheet_rows())
+    done = study.snakemake("--dry-run")
+    assert done.returncode != 0
+    assert reason in done.stdout + done.stderr
+
+
+def test_grid_of_the_phantom_is_planned_and_its_size_printed(root):
+    call = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "2", "--quiet", "rules"]
+    done = subprocess.run([*call, "--configfile", "config/examples/phantom-grid.yaml"], cwd=root, capture_output=True)
+    text = (done.stdout + done.stderr).decode()
+    assert done.returncode == 0, text
+    # a pool of 128: 2 + (4 x 1, 2, 4, 8, 16, 32; 3 x 40; 2 x 64; 1 x 128) real ones + 22 sets of 3 kinds and 5 controls
+    assert f"{2 + 24 + 3 + 2 + 1 + 22 * 8} cells per unit" in text
+    assert f"{208 * 48 * 2} fits in total" in text
 
 
 def test_a_bad_row_of_the_sheet_is_named_before_anything_runs(tmp_path, root):

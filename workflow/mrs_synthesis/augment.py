@@ -26,17 +26,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mrs_synthesis import seeds, spectra
-from mrs_synthesis.cells import COUNTS, Plan, per_condition, plan, reconstruction_path, synthetic_path
+from mrs_synthesis.cells import COUNTS, Plan, amounts, plan, real_sizes, reconstruction_path, synthetic_path
 from mrs_synthesis.controls import CONTROLS
 from mrs_synthesis.stage import InputError, add_status_argument, require, run, run_subject
 
 if TYPE_CHECKING:
     from mrs_synthesis.controls import Population
+    from mrs_synthesis.preprocess_batched import Options as PreprocessOptions
     from mrs_synthesis.scans import Scan
 
 DESIGNS = ("augmentation", "reconstruction")
 MODES = ("random", "interpolation", "hybrid")
-DECODERS = ("mean", "sampled")
+DECODERS = ("mean", "sampled", "acquired")
 INDEX_COLUMNS = ("cell", "source", "decoder", "n_real", "n_total", "replicate")
 
 
@@ -123,20 +124,50 @@ def check_plan(path: Path, expected: Plan) -> None:
         )
 
 
+def preprocess_options(scan: Path) -> PreprocessOptions:
+    """Return the options that a scan was preprocessed with, from its sidecar.
+
+    Raises
+    ------
+    InputError
+        If it does not state them.
+    """
+    from mrs_synthesis.preprocess_batched import Options
+    from mrs_synthesis.scans import sidecar_path
+
+    sidecar = sidecar_path(scan)
+    try:
+        stated = json.loads(require(sidecar).read_text())["Parameters"]
+        return Options(**{name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()} | {"ecc": False})
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{sidecar}: no Parameters of preprocessing ({error}); preprocess the scan again") from None
+
+
+def preprocessed(fids: np.ndarray, scan: Scan, options: PreprocessOptions) -> np.ndarray:
+    """Return the mean, (conditions, points), of transients as acquired, (conditions, n, points), after preprocessing.
+
+    The engine `batched` aligns them, takes their water and rejects what is unlike the others, as it does with real
+    ones.
+    """
+    from mrs_synthesis.preprocess_batched import process
+
+    done = process(scan.with_fids(fids[:, :, None]), None, options)
+    return done.fids[:, np.all(done.reason == "", axis=0)].mean(axis=1)
+
+
 def augmentation_cells(
     scan: Scan,
     prefix: Path,
     study: Plan,
     population: Population | None,
     *,
-    n_real: int,
-    n_total: int,
     modes: Sequence[str],
     decoders: Sequence[str],
     controls: Sequence[str],
     real_curve: Sequence[int],
     seed: int,
     unit: str,
+    options: PreprocessOptions | None = None,
 ) -> Cells:
     """Return all cells of the design `augmentation`; see the module's table for the sources."""
     transients = scan.fids[:, :, 0]
@@ -149,23 +180,24 @@ def augmentation_cells(
     for n in real_curve:
         for r, subset in enumerate(study.subsets(n)):
             cells.add(mean(subset), "real", n, n, r)
-    real = [mean(numbers) for numbers in study.replicates]
     for mode in modes:
         for decoder in decoders:
             path = synthetic_path(prefix, mode, decoder)
-            n_synthetic = n_total - n_real
-            synthetic = read_like(path, scan, len(real) * n_synthetic)
+            synthetic = read_like(path, scan, study.sets[-1].dyn_range[1])
             check_plan(path, study)
-            for r, own in enumerate(real):
-                filling = synthetic[:, r * n_synthetic : (r + 1) * n_synthetic].mean(axis=1)
-                cells.add(filled(own, n_real, filling, n_total), mode, n_real, n_total, r, decoder)
+            for one in study.sets:
+                drawn = synthetic[:, slice(*one.dyn_range)]
+                filling = preprocessed(drawn, scan, options) if decoder == "acquired" else drawn.mean(axis=1)
+                fid = filled(mean(one.transients), one.n_real, filling, one.n_total)
+                cells.add(fid, mode, one.n_real, one.n_total, one.replicate, decoder)
     reconstructed = read_like(reconstruction_path(prefix), scan, transients.shape[1])
     n_reference = len(study.reference)
     cells.add(reconstructed[:, list(study.reference)].mean(axis=1), "reconstruction", n_reference, n_reference)
     for control in controls:
-        for r, numbers in enumerate(study.replicates):
-            fid = control_fid(control, transients[:, list(numbers)], scan, population, n_total, (seed, unit, r))
-            cells.add(fid, control, n_real, n_total, r)
+        for one in study.sets:
+            own, stream = transients[:, list(one.transients)], (seed, unit, one.replicate)
+            fid = control_fid(control, own, scan, population, one.n_total, stream)
+            cells.add(fid, control, one.n_real, one.n_total, one.replicate)
     return cells
 
 
@@ -254,29 +286,31 @@ def augment(a: argparse.Namespace) -> dict:
         cells = reconstruction_cells(scan, a.prefix, eligible)
     else:
         n_conditions = len(scan.conditions)
-        n_real, n_total = (per_condition(n, a.count, n_conditions) for n in (a.n_real, a.n_total))
         if min(a.real_curve) < 1:
             raise InputError(f"--real-curve {min(a.real_curve)}: expected numbers of at least 1")
-        whole = [n for n in a.real_curve if a.count == "per_condition" or n % n_conditions == 0]
-        # The real transients alone, and as many real ones as a filled cell has, are always compared with.
-        curve = sorted({n_real, n_total, *(per_condition(n, a.count, n_conditions) for n in whole)})
-        if a.modes and n_total == n_real:
-            raise InputError(f"--n-total {a.n_total} leaves nothing to add to --n-real {a.n_real}")
-        study = plan(eligible, n_real, n_total, a.replicates, a.seed, a.unit)
+        pairs = amounts(a.n_real, a.n_total, a.count, n_conditions)
+        curve = real_sizes(pairs, a.real_curve, a.count, n_conditions)
+        study = plan(eligible, *zip(*pairs, strict=True), a.replicates, a.seed, a.unit)
         population = read_population(a.training) if set(a.controls) - {"duplicated"} else None
-        settings = {"n_real": n_real, "n_total": n_total, "real_curve": curve, "seed": a.seed, "unit": a.unit}
+        settings = {"real_curve": curve, "seed": a.seed, "unit": a.unit}
         settings |= {"modes": a.modes, "decoders": a.decoders, "controls": a.controls}
+        if "acquired" in a.decoders:
+            settings["options"] = preprocess_options(a.scan)
         cells = augmentation_cells(scan, a.prefix, study, population, **settings)
         facts |= {
             "Count": a.count,
             "ReferenceTransients": list(study.reference),
+            "NReal": [n_real for n_real, _ in pairs],
+            "NTotal": [n_total for _, n_total in pairs],
             "RealTransients": [list(numbers) for numbers in study.replicates],
         }
         if population is not None:
             facts |= {
                 "PopulationSubjects": population.n_subjects,
                 "PopulationIsSameSubject": grid["split_unit"] == "transient",
-                "ShrinkageWeight": dict(zip(scan.conditions, population.weight(n_real).tolist(), strict=True)),
+                "ShrinkageWeight": [
+                    dict(zip(scan.conditions, population.weight(n_real).tolist(), strict=True)) for n_real, _ in pairs
+                ],
                 "LowRankComponents": dict(zip(scan.conditions, map(len, population.components), strict=True)),
             }
     result = scan.with_fids(np.stack(cells.fids, axis=1)[:, :, None])
@@ -312,12 +346,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--training", type=Path, required=True, help="folder of the training set")
     parser.add_argument("--modes", nargs="*", choices=MODES, default=list(MODES))
-    parser.add_argument("--decoders", nargs="+", choices=DECODERS, default=list(DECODERS))
+    parser.add_argument("--decoders", nargs="+", choices=DECODERS, default=["mean", "sampled"])
     parser.add_argument("--controls", nargs="*", choices=CONTROLS, default=list(CONTROLS))
-    parser.add_argument("--n-real", type=int, default=2, help="real transients per cell")
-    parser.add_argument("--n-total", type=int, default=40, help="transients per cell, synthetic ones included")
+    parser.add_argument("--n-real", type=int, nargs="+", default=[2], help="real transients per cell (default: 2)")
+    parser.add_argument(
+        "--n-total",
+        type=int,
+        nargs="+",
+        default=[40],
+        help="transients per cell, synthetic ones included: one number, or one for each --n-real (default: 40)",
+    )
     parser.add_argument("--count", choices=COUNTS, default="per_condition", help="what the numbers count")
-    parser.add_argument("--replicates", type=int, default=4, help="disjoint sets of n-real transients")
+    parser.add_argument("--replicates", type=int, default=4, help="disjoint sets of each n-real, if there are as many")
     parser.add_argument("--real-curve", type=int, nargs="+", default=[1, 2, 4, 8, 16, 40], help="learning curve")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True, help="NIfTI-MRS of the cells (DIM_DYN)")

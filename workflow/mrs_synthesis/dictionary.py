@@ -11,6 +11,8 @@ from mrs_synthesis.files import write_json, write_table
 if TYPE_CHECKING:
     import pandas as pd
 
+# What a synthetic source gains, in the words of the table share_of_bound and of the report
+GAINS = ("none", "shrinkage to the population", "information beyond shrinkage", "not shown which")
 COLUMNS: dict[str, dict[str, str]] = {
     "unit": {"Description": "Scan, named as its files"},
     "subject": {"Description": "Subject"},

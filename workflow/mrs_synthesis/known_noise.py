@@ -13,7 +13,7 @@ import numpy as np
 from mrs_synthesis.stage import InputError
 
 if TYPE_CHECKING:
-    from mrs_synthesis.train import TrainingSet
+    from mrs_synthesis.training_set import TrainingSet
     from mrs_synthesis.vae import SpectrumVAE
 
 PAIRS = 40  # transients next to each other that are compared, per unit and edit condition

@@ -100,6 +100,8 @@ def n_points(path: Path) -> int:
 def read_synthetic(path: Path, ppm: np.ndarray, conditions: Sequence[str]) -> tuple[dict[str, Group], dict]:
     """Read one file of synthetic transients as groups by condition, in the training set's scale, and its sidecar.
 
+    Of several n_real only the smallest's transients are taken.
+
     Raises
     ------
     InputError
@@ -110,7 +112,7 @@ def read_synthetic(path: Path, ppm: np.ndarray, conditions: Sequence[str]) -> tu
     scan = read_preprocessed(path, conditions)
     facts = read_sidecar(path)
     try:
-        replicates = facts["Plan"]["Replicates"]
+        replicates = cells.headline(facts["Plan"]["Replicates"])
         parts = [(slice(*r["DynRange"]), float(r["Scale"]), np.array(r["NoiseSD"], float)) for r in replicates]
         decoder = facts["Decoder"]
     except (ValueError, KeyError, TypeError) as error:
@@ -122,7 +124,8 @@ def read_synthetic(path: Path, ppm: np.ndarray, conditions: Sequence[str]) -> tu
         # A decoder that samples with a SD of its own states it; else it is the measured one
         own = facts.get("DecoderSD", measured[:, None] * np.sqrt(scan.n_points) / scale)
         noise[:, part] = 0.0 if decoder == "mean" else own
-    return {name: Group(values[c], noise[c]) for c, name in enumerate(conditions)}, facts
+    taken = np.r_[tuple(part for part, _, _ in parts)]
+    return {name: Group(values[c, taken], noise[c, taken]) for c, name in enumerate(conditions)}, facts
 
 
 def highest_noise(held_out: pd.DataFrame, paths: Sequence[Path]) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ after {patience} without a better validation loss. {epochs_run} epochs were run;
 ## Use
 
 `python -m mrs_synthesis.synthesise --help`, or `mrs_synthesis.vae.load_model(folder)`. `config.json` holds the
-architecture, the ppm grid, the normalisation and the SHA-256 of `model.safetensors`.
+architecture, the ppm grid, the normalisation and the SHA-256 of `model.safetensors`. `density.npz` holds the Gaussian
+mixture of the training codes from which `--prior fitted` draws.
 """
 
 
@@ -88,9 +90,63 @@ MISSED = """\
 """
 
 
-def write_card(folder: Path, config: dict[str, Any], parameters: int, sigma: float) -> None:
-    """Write README.md, a model card in the form of the Hugging Face hub, from the model's `config`."""
-    training, options, ppm = config["training"], config["training"]["options"], config["grid"]["ppm"]
+SUBJECT_CARD = """---
+library_name: numpy
+pipeline_tag: other
+tags:
+- magnetic-resonance-spectroscopy
+- synthetic-data
+---
+
+# Gaussian model of subjects' magnetic resonance spectra
+
+**Everything that this model puts out is SYNTHETIC.** Its spectra are not measurements, carry no information on a
+patient beyond the transients that they were made from, and must not be used for diagnosis. Keep the word SYNTHETIC
+with every file, figure and number that derives from them.
+
+## What it is
+
+A subject's noise-free spectra ({conditions}; {width} complex points from {low:.2f} to {high:.2f} ppm) are the
+population's mean plus a linear function of a normal code of {codes} numbers, {above} of which vary more between
+subjects than the noise of a training subject's mean. The edit conditions share the code. A transient is that,
+times a gain, plus white noise of the SD that was measured. Spectra are divided by the subject's largest peak between
+1.8 and 3.4 ppm (edit-OFF or unedited mean).
+
+## What it was fitted to
+
+| split (by {split_unit}) | subjects | scans | transients per edit condition | spectra |
+|---|---|---|---|---|
+{counts}
+
+Sites: {sites}.{within}
+
+## How it was fitted
+
+EM for the covariance of subjects under an inverse Wishart prior, a smooth local process. The validation subjects chose
+that this prior counts for {strength}. Between sites the code varies by {site_share:g} of its variance within them. Seed
+{seed}.
+
+![log likelihood](losses.svg)
+
+## Limits
+
+- Given n transients of a subject it says what these tell, and the population's mean where they tell nothing:
+  concentrations are drawn towards the population, the more the fewer transients there are.
+- Few training subjects mean that variations which they do not show are unknown, and taken from the smooth prior.
+- What varies between the transients of one scan is not in it: noise, water, shifts and phases are added as measured.
+- It knows only the sites, sequences and editing that it was fitted to.
+
+## Use
+
+`python -m mrs_synthesis.synthesise --help`, or `mrs_synthesis.subject_model.load(folder)`. `config.json` holds the ppm
+grid, the normalisation and the SHA-256 of `model.safetensors`.
+"""
+
+TRIAL_COLUMNS = ("prior_strength", "train_log_likelihood", "validation_log_likelihood")
+
+
+def _counts(training: dict[str, Any]) -> dict[str, str]:
+    """Return the fields of a card that tell of the training set."""
     counts = "\n".join(
         f"| {name} | {c['subjects']} | {c['units']} | {c['transients']} | {c['spectra']} |"
         for name, c in training["counts"].items()
@@ -101,6 +157,65 @@ def write_card(folder: Path, config: dict[str, Any], parameters: int, sigma: flo
             " **The splits are within subjects:** the same people are in all of them, so results say nothing about "
             "people whom the model has not seen."
         )
+    return {"counts": counts, "within": within, "split_unit": training["split_unit"], "sites": training["sites"]}
+
+
+def write_subject_card(folder: Path, config: dict[str, Any]) -> None:
+    """Write README.md for a model of subjects."""
+    training, ppm = config["training"], config["grid"]["ppm"]
+    strength = training["prior_strength"]
+    text = SUBJECT_CARD.format(
+        **_counts(training),
+        conditions=", ".join(config["grid"]["conditions"]),
+        width=len(ppm),
+        low=ppm[0],
+        high=ppm[-1],
+        codes=training["codes"],
+        above=training["codes_above_noise"],
+        strength="nothing: there is no variation to be seen" if strength is None else f"{strength:g} subjects",
+        site_share=training["site_share"],
+        seed=training["options"]["seed"],
+    )
+    write_text(Path(folder) / "README.md", text)
+
+
+def write_trials(folder: Path, trials: Sequence[Any]) -> None:
+    """Write losses.csv and losses.svg of a model of subjects: log likelihood per number by the prior's strength."""
+    rows = [[trial.strength, trial.train, trial.validation] for trial in trials]
+    with write_whole(Path(folder) / "losses.csv") as temporary, open(temporary, "w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(TRIAL_COLUMNS)
+        writer.writerows([f"{value:.8g}" for value in row] for row in rows)
+    with _figure((4, 3)) as figure:
+        axes = figure.subplots()
+        for column, label in ((1, "train"), (2, "validation")):
+            axes.plot([row[0] for row in rows], [row[column] for row in rows], "o-", label=label)
+        if rows:
+            axes.set_xscale("log")
+            axes.legend(frameon=False)
+        axes.set_xlabel("subjects that the prior counts for")
+        axes.set_ylabel("log likelihood per number / nats")
+        axes.spines[["top", "right"]].set_visible(False)
+        with write_whole(Path(folder) / "losses.svg") as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+@contextmanager
+def _figure(size: tuple[float, float]) -> Iterator[Any]:
+    """Give an empty figure; equal figures are saved to equal bytes."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.hashsalt": "mrs-synthesis", "font.size": 9}):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        yield figure
+
+
+def write_card(folder: Path, config: dict[str, Any], parameters: int, sigma: float) -> None:
+    """Write README.md, a model card in the form of the Hugging Face hub, from the model's `config`."""
+    training, options, ppm = config["training"], config["training"]["options"], config["grid"]["ppm"]
     known = options["likelihood"] == "known"
     text = CARD.format(
         known=KNOWN.format(**training["residual_over_noise"]) if known else "",
@@ -111,10 +226,7 @@ def write_card(folder: Path, config: dict[str, Any], parameters: int, sigma: flo
         conditions=", ".join(config["grid"]["conditions"]),
         parameters=parameters,
         sigma=sigma,
-        counts=counts,
-        within=within,
-        split_unit=training["split_unit"],
-        sites=training["sites"],
+        **_counts(training),
         epochs_run=training["epochs_run"],
         best_epoch=training["best_epoch"],
         **{k: options[k] for k in ("latent_size", "likelihood", "beta", "learning_rate", "batch_size", "epochs")},
@@ -132,14 +244,8 @@ def write_losses(folder: Path, history: Sequence[Sequence[float]], best_epoch: i
         writer.writerow(LOSS_COLUMNS)
         writer.writerows([row[0], *(f"{value:.8g}" for value in row[1:])] for row in history)
 
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     columns = dict(zip(LOSS_COLUMNS, zip(*history, strict=True), strict=True))
-    with matplotlib.rc_context({"svg.hashsalt": "mrs-synthesis", "font.size": 9}):
-        figure = Figure(figsize=(8, 3), layout="constrained")
-        FigureCanvasSVG(figure)
+    with _figure((8, 3)) as figure:
         panels = (("loss", "loss / nats"), ("kl", "KL divergence / nats"), ("sigma", "decoder SD"))
         for axes, (name, label) in zip(figure.subplots(1, 3), panels, strict=True):
             if name == "sigma":

@@ -1,7 +1,8 @@
 """Compare the noise of synthetic transients with that of held-out real ones of the same scans: the table `noise`.
 
 Held-out are the transients that the plan of a synthetic file calls reference: no cell and no replicate uses them. A
-block is what belongs together: the synthetic transients of one replicate, or the held-out real ones.
+block is what belongs together: the synthetic transients of one replicate, or the held-out real ones. Of several n_real
+the smallest counts.
 `noise_statistics` says where and how noise is read.
 
 The row of source real, which is the ceiling of all others, compares two halves of the held-out transients (every other
@@ -172,7 +173,7 @@ def unit_values(prefix: Path, kinds: Sequence[tuple[str, str]]) -> dict[tuple[st
         try:
             plan = json.loads(require(sidecar_path(path)).read_text())["Plan"]
             reference = [int(k) for k in plan["Reference"]]
-            ranges = [tuple(replicate["DynRange"]) for replicate in plan["Replicates"]]
+            ranges = [tuple(replicate["DynRange"]) for replicate in cells.headline(plan["Replicates"])]
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{sidecar_path(path)}: no plan of the synthesis; synthesise again") from None
         if scan.conditions != real.conditions or max(reference) >= real.fids.shape[1]:

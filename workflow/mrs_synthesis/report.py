@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mrs_synthesis import cells
 from mrs_synthesis.stage import InputError, SkippedError, run
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ ABOUT = {
     "bias": "Bias and agreement with the reference",
     "bias_by_site": "Bias by site",
     "bias_truth": "Bias against the phantom's truth",
+    "share_of_bound": "Errors beside the best that any method could reach on the phantom, by number of real transients",
     "bayes_bound": "The best that any method could reach on the phantom",
     "effective_transients": "Effective transients",
     "quality": "Signal quality of every study cell",
@@ -111,8 +113,12 @@ def facts(study: Study) -> list[dict[str, str]]:
     if "site" in units and units["site"].notna().any():
         found.append(("sites", f"{units['site'].nunique()}", ""))
     if augment.get("design") == "augmentation" and "n_real" in augment:
-        n_real, n_total = augment["n_real"], augment["n_total"]
+        pairs = cells.amounts(augment["n_real"], augment["n_total"])
+        n_real, n_total = min(pairs)
         note = "real + synthetic, " + str(augment.get("count", "per_condition")).replace("_", " ")
+        if len(pairs) > 1:
+            others = "; ".join(f"{few} + {total - few}" for few, total in sorted(pairs)[1:])
+            note += f"; this page's figures are of these cells, its tables also of {others}"
         found.append(("transients per cell", f"{n_real} + {n_total - n_real}", note))
     found.append(("fitting engine", study.engine, ", ".join(study.fitted_conditions)))
     if "seed" in study.config:
@@ -123,6 +129,7 @@ def facts(study: Study) -> list[dict[str, str]]:
 def build(study: Study) -> dict[str, Any]:
     """Gather everything that the template shows."""
     from mrs_synthesis import report_agreement as agreement
+    from mrs_synthesis import report_bound as bound
     from mrs_synthesis import report_data as data
     from mrs_synthesis import report_effective as effects
     from mrs_synthesis import report_figures as figures
@@ -139,15 +146,18 @@ def build(study: Study) -> dict[str, Any]:
     most = len(study.units) if study.reconstructs else QC_UNITS
     checks = {unit: table for unit in _spread(study, most) if (table := data.quality_control(study, unit)) is not None}
     ratios = study.ratios
-    effective = agreement.with_measure(study.table("effective_transients", "metabolite", "source", "n_eff"), ratios)
+    effective = study.table("effective_transients", "metabolite", "source", "n_eff")
+    effective = agreement.with_measure(data.headline(effective), ratios)
     biases = {
-        name: agreement.with_measure(study.table(name, "metabolite", "source", "bias_percent"), ratios)
+        name: agreement.with_measure(data.headline(study.table(name, "metabolite", "source", "bias_percent")), ratios)
         for name in ("bias", "bias_by_site", "bias_truth")
     }
-    estimates = agreement.with_measure(study.table("concentrations", "unit", "metabolite", "source", "per_tcr"), ratios)
+    estimates = study.table("concentrations", "unit", "metabolite", "source", "per_tcr")
+    estimates = agreement.with_measure(data.headline(estimates), ratios)
     bias, by_site = biases["bias"], biases["bias_by_site"]
     if by_site is not None and ("site" not in by_site or by_site["site"].nunique() < 2):
         by_site = None
+    share = agreement.with_measure(study.table("share_of_bound", "metabolite", "source", "gain"), ratios)
     margin = study.config.get("evaluate", {}).get("tost_margin_percent")
     verdicts = {}
     if effective is not None:
@@ -172,10 +182,11 @@ def build(study: Study) -> dict[str, Any]:
         "fits": figures.fits_figure(fits),
         "losses": figures.losses_figure(study.losses),
         "transients": figures.qc_figure(checks),
-        "quality": metrics.quality_figure(study.table("quality", "source")),
+        "quality": metrics.quality_figure(data.headline(study.table("quality", "source"))),
         "metrics": metrics.metrics_figure(measured),
         "bias": agreement.bias_figure(bias, margin),
         "bias_truth": agreement.bias_figure(biases["bias_truth"], margin, "bias_truth"),
+        "bound": bound.bound_figure(share),
         "bias_by_site": site_figure,
         "agreement": agreement.agreement_figure(estimates, bias),
         "effective": effects.effective_figure(effective, bias),
@@ -188,6 +199,8 @@ def build(study: Study) -> dict[str, Any]:
         "lead": lead,
         "verdicts": verdicts,
         "bias_sentences": [] if study.reconstructs else words.bias_sentences(bias, margin),
+        "share": share,
+        "bound_sentences": bound.bound_sentences(share),
         "sites": agreement.site_table(bias, by_site) if study.reconstructs and site_figure else None,
         "marks": words.MARKS,
         "slope_limit": words.SLOPE_LIMIT,
@@ -217,7 +230,10 @@ def cell_size(study: Study, effective: pd.DataFrame, column: str) -> float:
         known = effective.loc[effective["source"].isin(SYNTHETIC), column].dropna()
         if len(known):
             return float(known.iloc[0])
-    return float(study.config.get("augment", {}).get(column, "nan"))
+    augment = study.config.get("augment", {})
+    if "n_real" not in augment:
+        return float("nan")
+    return float(min(cells.amounts(augment["n_real"], augment["n_total"]))[column == "n_total"])
 
 
 def _spread(study: Study, limit: int) -> list[str]:
@@ -264,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from mrs_synthesis.files import write_text
     from mrs_synthesis.report_data import load
-    from mrs_synthesis.report_svg import write_bias, write_effective, write_spectra
+    from mrs_synthesis.report_svg import write_bias, write_bound, write_effective, write_spectra
 
     study = load(a.study, a.results, a.engine)
     context = build(study)
@@ -277,6 +293,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     effective = context["effective"]
     sizes = [cell_size(study, effective, n) if effective is not None else float("nan") for n in ("n_real", "n_total")]
     write_effective(folder / "effective.svg", effective, *sizes)
+    if context["share"] is not None:
+        write_bound(folder / "bound.svg", context["share"])
     write_spectra(folder / "spectra.svg", context["statistics"])
     print(f"{a.output}: {len(page.encode()) / 1e6:.1f} MB, {len(context['figures'])} figures", flush=True)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mrs_synthesis import spectra
+from mrs_synthesis import cells, spectra
 from mrs_synthesis.files import read_table, sha256
 from mrs_synthesis.scans import Scan, read_scan, sidecar_path
 from mrs_synthesis.stage import InputError, SkippedError, require
@@ -230,7 +230,8 @@ def transient_statistics(study: Study, unit: str) -> Transients:
     """Return means and SDs over a unit's transients.
 
     Series are ``real`` (every preprocessed transient), ``reconstruction``, and ``random|mean`` and so on for synthetic
-    ones. All are divided by one number per unit: the largest real mean of OFF (or UNEDITED) within 1.8-3.4 ppm.
+    ones of the smallest n_real. All are divided by one number per unit: the largest real mean of OFF (or UNEDITED)
+    within 1.8-3.4 ppm.
 
     Raises
     ------
@@ -250,6 +251,9 @@ def transient_statistics(study: Study, unit: str) -> Transients:
             continue
         scan = read_scan(path)
         ppm, by_condition = window_spectra(scan)
+        replicates = _read_json(sidecar_path(path)).get("Plan", {}).get("Replicates", [])
+        if own := [k for one in cells.headline(replicates) if "DynRange" in one for k in range(*one["DynRange"])]:
+            by_condition = {condition: values[own] for condition, values in by_condition.items()}
         if axis is None:
             axis, mhz = ppm, float(scan.frequency_mhz)
             first = by_condition.get("OFF", next(iter(by_condition.values())))
@@ -299,8 +303,17 @@ def fitted_cells(study: Study, unit: str) -> list[dict[str, Any]]:
     return cells
 
 
+def headline(table: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Return the table with fillings and controls of the smallest n_real only, so that no series mixes them."""
+    if table is None or "n_real" not in table:
+        return table
+    filled = table["source"].isin([*SYNTHETIC, *CONTROLS])
+    return table[~filled | (table["n_real"] == table.loc[filled, "n_real"].min())]
+
+
 def chosen_cells(index: pd.DataFrame) -> pd.DataFrame:
     """Return one row per (source, decoder): the first replicate, the real transients alone with the cells' `n_real`."""
+    index = headline(index)
     filled = index[index["source"].isin([*SYNTHETIC, *CONTROLS])]
     for column in ("decoder", "n_real", "n_total", "replicate"):
         if column not in index:

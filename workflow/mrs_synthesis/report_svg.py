@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrs_synthesis.files import write_whole
 from mrs_synthesis.report_agreement import ALL_SITES, measures, site_rows
+from mrs_synthesis.report_bound import N_TICKS, bound_lines
 from mrs_synthesis.report_data import CONTROLS
 from mrs_synthesis.report_effective import LOG_TICKS, has_slopes, ordered
 from mrs_synthesis.report_figures import pooled
@@ -207,6 +208,42 @@ def draw_effective(figure: Any, table: pd.DataFrame, n_real: float, n_total: flo
         entries = {f"control: {n}" if n in controls else n: handles[n] for n in order if n in handles}
         entries["more than the few real, slope ≥ 0.8"] = useful
         figure.legend(entries.values(), entries, loc="outside lower center", ncols=4, fontsize=8.5, columnspacing=1.4)
+
+
+def write_bound(path: Path, table: pd.DataFrame) -> None:
+    """Write the RMS error against the truth by n_real, beside the physical limit, one panel per ratio.
+
+    `table`: `share_of_bound` with a column ``measure``.
+    """
+    with _svg(path, 9.2, 6) as figure:
+        shown, handles = measures(table)[:PANELS], {}
+        title = "Errors against the truth beside the physical limit"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+        grid = _panels(figure, len(shown), 2.75, False)
+        figure.set_figheight(figure.get_figheight() + 0.9)  # for the legend
+        for i, (axes, measure) in enumerate(zip(grid, shown, strict=True)):
+            for line in bound_lines(table, measure):
+                x, y = ([row[name] for row in line.rows] for name in ("n_real", line.value))
+                style = {"color": line.colour, "linestyle": {"dot": ":", "dash": "--"}.get(line.dash, "-")}
+                if line.source:
+                    ends = [(row["n_real"], row["rmse_ci_low"], row["rmse_ci_high"]) for row in line.rows]
+                    for n, low, high in ends:
+                        axes.plot([n, n], [low, high], color=line.colour, linewidth=1, alpha=0.4)
+                    style |= {"marker": SHAPES.get(line.source, "o"), "markersize": 4.5, "linewidth": 1.2}
+                    style["markerfacecolor"] = "white" if line.decoder == "mean" else line.colour
+                handles[line.name] = axes.plot(x, y, zorder=3, **style)[0]
+            for scale, axis, ticks in (("x", axes.xaxis, N_TICKS), ("y", axes.yaxis, LOG_TICKS)):
+                getattr(axes, f"set_{scale}scale")("log")
+                low, high = getattr(axes, f"get_{scale}lim")()
+                inside = [tick for tick in ticks if low <= tick <= high]
+                axis.set_ticks(inside, [f"{tick:g}" for tick in inside])
+            axes.minorticks_off()
+            axes.grid(color="#eceef1", linewidth=0.7)
+            axes.set_title(measure, fontweight="bold")
+            axes.set_xlabel("real transients per condition" if i + ACROSS >= len(shown) else "")
+        figure.supylabel("RMS error against the truth / %", fontsize=9.5)
+        style = {"ncols": min(4, 1 + len(shown)), "fontsize": 8.5, "columnspacing": 1.4}
+        figure.legend(handles.values(), handles, loc="outside lower center", **style)
 
 
 def _levels(axes: Any, n_real: float, n_total: float, span: tuple[float, float] | None, named: bool) -> Any:

@@ -1,20 +1,13 @@
 """Make synthetic transients for one subject from a few of its real ones, and the reconstruction of all of them.
 
-Modes, from the codes z (posterior means) of a replicate's real transients and per edit condition:
+Modes: ``random``, ``interpolation`` and ``hybrid``, as `mrs_synthesis.generator` defines them for each model. Whatever
+is made for a replicate knows its own real transients only.
 
-random
-    z from the standard normal prior, or from a Gaussian fitted to the training codes of the condition.
-interpolation
-    (1 - l) z_i + l z_j, l uniform in (0, 1), i and j two different real transients (with one real transient: its z).
-hybrid
-    interpolation plus normal noise of `hybrid_sd` times the SD of the training codes in each dimension.
-
-The k-th synthetic transients of the edit conditions form a pair, as real ones do: they share the random numbers
-(prior draw, i, j, l, hybrid noise), each in its own condition's codes. Noise in the signal is never shared.
-
-Decoders: ``mean`` is the decoder's mean; its FID carries nothing outside the model's window. ``sampled`` adds complex
-white noise over the full bandwidth: outside the window with the SD measured on the replicate's real transients, inside
-with the decoder's SD, or with the measured one there, too, if the model was trained with the likelihood ``known``.
+Decoders: ``mean`` is free of noise; its FID carries nothing outside the model's window. ``sampled`` adds complex white
+noise over the full bandwidth: outside the window with the SD measured on the replicate's real transients, inside with
+the decoder's SD, or with the measured one there, too, if the model knows the noise. ``acquired`` is ``sampled`` as it
+would come from the scanner: with residual water and with tracks of frequency and phase (`mrs_synthesis.nuisance`).
+Noise in the signal is never shared between edit conditions.
 """
 
 from __future__ import annotations
@@ -28,19 +21,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import cells, seeds, spectra
-from mrs_synthesis.assemble import read_preprocessed, subject_scale, unit_spectra
+from mrs_synthesis import cells, generator, seeds, spectra
+from mrs_synthesis.assemble import read_preprocessed, unit_spectra
+from mrs_synthesis.generator import MODES
 from mrs_synthesis.known_noise import bin_sd
 from mrs_synthesis.stage import InputError, SkippedError, add_status_argument, run, run_subject
 
 if TYPE_CHECKING:
+    from mrs_synthesis.nuisance import NuisanceModel
     from mrs_synthesis.scans import Scan
-    from mrs_synthesis.vae import SpectrumVAE
 
-MODES = ("random", "interpolation", "hybrid")
-DECODERS = ("mean", "sampled")
-NOISE_SOURCE = "NoiseSD of the replicate's real transients, inside and outside the model's window"
-STATEMENT = "SYNTHETIC: made by a variational autoencoder, not measured. Not for diagnosis."
+DECODERS = ("mean", "sampled", "acquired")
+STATEMENT = "SYNTHETIC: made by a model, not measured. Not for diagnosis."
 KEPT_HEADER = ("EchoTime", "RepetitionTime", "TxOffset", "SequenceName")
 
 
@@ -48,88 +40,12 @@ KEPT_HEADER = ("EchoTime", "RepetitionTime", "TxOffset", "SequenceName")
 class Options:
     """How synthetic transients are made; all numbers of transients are per edit condition."""
 
-    n_real: int
-    n_total: int
+    n_real: Sequence[int]
+    n_total: Sequence[int]
     replicates: int
     seed: int
     prior: str = "standard"
     hybrid_sd: float = 0.5
-
-
-def encode(model: SpectrumVAE, normalised: np.ndarray) -> np.ndarray:
-    """Return posterior means, shape (conditions, transients, latent), of (conditions, transients, W) spectra."""
-    import torch
-
-    from mrs_synthesis.vae import to_channels
-
-    with torch.no_grad():
-        codes = [
-            model.encode(to_channels(part), torch.full((len(part),), c))[0].numpy() for c, part in enumerate(normalised)
-        ]
-    return np.stack(codes).astype(float)
-
-
-def decode(model: SpectrumVAE, codes: np.ndarray) -> np.ndarray:
-    """Return decoder means, complex, shape (conditions, transients, W), of codes (conditions, transients, latent)."""
-    import torch
-
-    from mrs_synthesis.vae import to_complex
-
-    with torch.no_grad():
-        parts = [
-            to_complex(model.decode(torch.from_numpy(part.astype(np.float32)), torch.full((len(part),), c)))
-            for c, part in enumerate(codes)
-        ]
-    return np.stack(parts).astype(complex)
-
-
-def draw_codes(
-    mode: str,
-    real_codes: np.ndarray,
-    n: int,
-    rng: np.random.Generator,
-    *,
-    code_mean: np.ndarray,
-    code_covariance: np.ndarray,
-    prior: str,
-    hybrid_sd: float,
-) -> np.ndarray:
-    """Return codes of `n` synthetic transients of one replicate, shape (conditions, n, latent).
-
-    Parameters
-    ----------
-    mode
-        One of `MODES`, as defined at the top of the module.
-    real_codes
-        Codes of the replicate's real transients, shape (conditions, n_real, latent); ``random`` ignores them.
-    n
-        How many.
-    rng
-        Random numbers; the conditions share them.
-    code_mean, code_covariance
-        Gaussian of the training codes of each condition, shapes (conditions, latent), (conditions, latent, latent).
-    prior
-        ``standard`` or ``fitted``, for ``random``.
-    hybrid_sd
-        Size of the noise of ``hybrid``, as a share of the SD of the training codes.
-    """
-    conditions, n_real, latent = real_codes.shape
-    if mode == "random":
-        normal = rng.standard_normal((n, latent))
-        if prior == "standard":
-            return np.broadcast_to(normal, (conditions, n, latent)).copy()
-        values, vectors = np.linalg.eigh(code_covariance)
-        # Symmetric roots, so that the same numbers mean much the same in the two conditions.
-        roots = np.einsum("cij,cj,ckj->cik", vectors, np.sqrt(np.clip(values, 0, None)), vectors)
-        return code_mean[:, None] + np.einsum("nj,cij->cni", normal, roots)
-    first = rng.integers(n_real, size=n)
-    second = (first + rng.integers(1, n_real, size=n)) % n_real if n_real > 1 else first
-    weight = rng.uniform(size=n)[:, None]
-    codes = (1 - weight) * real_codes[:, first] + weight * real_codes[:, second]
-    if mode == "hybrid":
-        sd = np.sqrt(np.diagonal(code_covariance, axis1=1, axis2=2))
-        codes = codes + hybrid_sd * sd[:, None] * rng.standard_normal((n, latent))
-    return codes
 
 
 def noise_fids(
@@ -182,6 +98,105 @@ def _derived(scan: Scan, fids: np.ndarray, method: str, details: str) -> Scan:
     return result
 
 
+@dataclass(frozen=True)
+class Subject:
+    """One unit's preprocessed transients, and what the training set says of it.
+
+    Attributes
+    ----------
+    scan
+        The scan.
+    values
+        Its spectra in the model's window, complex (conditions, transients, W).
+    noise_sd
+        SD of the real part of the noise of its FIDs, (conditions, transients).
+    eligible
+        Transients of split test.
+    scale
+        In the training set.
+    """
+
+    scan: Scan
+    values: np.ndarray
+    noise_sd: np.ndarray
+    eligible: list[int]
+    scale: float
+
+    def bin_sd(self, transients: Sequence[int]) -> np.ndarray:
+        """Return the noise SD of the real part of a bin of transients, over conditions, (transients,)."""
+        own = self.noise_sd[:, list(transients)]
+        return bin_sd(np.sqrt(np.mean(own**2, axis=0)), self.scan.n_points)
+
+
+def read_subject(unit: str, training: Path, scan_path: Path, grid: dict) -> tuple[Subject, str]:
+    """Read one unit; return it and its site.
+
+    Raises
+    ------
+    InputError
+        If the files contradict each other.
+    SkippedError
+        If the unit is not in the test split, or failed earlier.
+    """
+    from mrs_synthesis.files import read_table
+
+    try:
+        index = read_table(training / "index.tsv", ("unit", "site", "transient", "split", "scale"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{training}: no training set ({error}); assemble it first") from None
+    own = index[index["unit"] == unit]
+    eligible = sorted(set(own.loc[own["split"] == "test", "transient"].tolist()))
+    if own.empty:
+        raise SkippedError(
+            f"{unit} is not in {training / 'index.tsv'}: it failed before the training set was assembled"
+        )
+    if not eligible:
+        raise SkippedError(f"{unit} is not in the test split: synthetic transients would be made of training data")
+    scan = read_preprocessed(scan_path, grid["conditions"])
+    if scan.fids.shape[1] <= max(own["transient"]):
+        raise InputError(
+            f"{scan_path}: {scan.fids.shape[1]} transients, but the training set names number {max(own['transient'])}; "
+            "assemble it again"
+        )
+    try:
+        values = unit_spectra(scan, np.asarray(grid["ppm"]))
+        noise = spectra.noise_sd(scan.fids[:, :, 0], scan.dwell_s, scan.frequency_mhz)
+    except (InputError, ValueError) as error:
+        raise InputError(f"{scan_path}: {error}") from None
+    return Subject(scan, values, noise, eligible, float(own["scale"].iloc[0])), str(own["site"].iloc[0])
+
+
+def with_noise(
+    mean: np.ndarray,
+    subject: Subject,
+    one: cells.RealSet,
+    model: generator.Generator,
+    scale: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return noise-free FIDs (conditions, n, points) of one replicate with noise added."""
+    scan, ppm = subject.scan, model.config["grid"]["ppm"]
+    measured = np.sqrt(np.mean(subject.noise_sd[:, list(one.transients)] ** 2, axis=1))[:, None]
+    inside = model.noise_sd(bin_sd(measured, scan.n_points), scale)
+    return mean + noise_fids(mean.shape[:2], scan, (ppm[0], ppm[-1]), inside, measured, rng)
+
+
+def as_acquired(
+    fids: np.ndarray,
+    subject: Subject,
+    nuisances: NuisanceModel,
+    site: str,
+    scale: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return aligned, noisy FIDs (conditions, n, points) with water, and with shifts and phases, as of one session."""
+    from mrs_synthesis.nuisance import apply
+
+    scan = subject.scan
+    raster = {"n_points": scan.n_points, "dwell_s": scan.dwell_s, "frequency_mhz": scan.frequency_mhz}
+    return apply(fids, nuisances.draw(rng, fids.shape[1], scale=scale, site=site, **raster), scan.dwell_s)
+
+
 def synthesise(
     unit: str,
     model_folder: Path,
@@ -193,6 +208,7 @@ def synthesise(
     decoders: Sequence[str],
     options: Options,
     count: str = "per_condition",
+    nuisance: Path | None = None,
 ) -> None:
     """Write one unit's reconstruction and, for every mode and decoder, its synthetic transients, with sidecars.
 
@@ -203,141 +219,96 @@ def synthesise(
     SkippedError
         If the unit is not in the test split, or failed earlier.
     """
-    import torch
-
-    from mrs_synthesis.files import read_table
+    from mrs_synthesis.nuisance import NuisanceModel
     from mrs_synthesis.scans import write_scan, write_sidecar
-    from mrs_synthesis.vae import load_model
 
-    try:
-        index = read_table(training / "index.tsv", ("unit", "transient", "split", "scale"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{training}: no training set ({error}); assemble it first") from None
-    own = index[index["unit"] == unit]
-    eligible = sorted(set(own.loc[own["split"] == "test", "transient"].tolist()))
-    if own.empty:
-        raise SkippedError(
-            f"{unit} is not in {training / 'index.tsv'}: it failed before the training set was assembled"
-        )
-    if not eligible:
-        raise SkippedError(f"{unit} is not in the test split: synthetic transients would be made of training data")
-
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    model, config = load_model(model_folder)
-    ppm = np.asarray(config["grid"]["ppm"])
-    scan = read_preprocessed(scan_path, config["grid"]["conditions"])
-    if scan.fids.shape[1] <= max(own["transient"]):
-        raise InputError(
-            f"{scan_path}: {scan.fids.shape[1]} transients, but the training set names number {max(own['transient'])}; "
-            "assemble it again"
-        )
-    try:
-        values = unit_spectra(scan, ppm)
-    except InputError as error:
-        raise InputError(f"{scan_path}: {error}") from None
-
-    digest = config["weights_sha256"]
+    grid = generator.read_config(model_folder)["grid"]
+    subject, site = read_subject(unit, training, scan_path, grid)
+    model = generator.load(model_folder, site, options.prior, options.hybrid_sd)
+    nuisances = NuisanceModel.load(nuisance) if "acquired" in decoders and modes else None
+    scan, ppm = subject.scan, np.asarray(grid["ppm"])
+    digest, kind = model.config["weights_sha256"], model.config["model"]
     facts = {
         "Synthetic": True,
         "SyntheticStatement": STATEMENT,
+        "Model": kind,
         "ModelSHA256": digest,
-        "SplitUnit": config["grid"]["split_unit"],
+        "SplitUnit": grid["split_unit"],
         "ModelWindowPPM": [float(ppm[0]), float(ppm[-1])],
     }
     source = Path(os.path.relpath(scan_path, prefix.parent)).as_posix()
 
-    scale = float(own["scale"].iloc[0])
-    recon = _fids(decode(model, encode(model, values / scale)) * scale, ppm, scan)
-    path = cells.reconstruction_path(prefix)
-    result = _derived(
-        scan,
-        recon,
-        "Reconstruction by a variational autoencoder",
-        f"Decoder mean of every transient of the preprocessed scan. Weights {digest}.",
-    )
-    write_scan(path, result)
-    write_sidecar(path, result, [source], **facts, Decoder="mean", Mode="reconstruction", Scale=scale)
+    def write(path: Path, fids: np.ndarray, what: str, details: str, **more: object) -> None:
+        result = _derived(scan, fids, f"{what} by the model {kind}", f"{details} Weights {digest}.")
+        write_scan(path, result)
+        write_sidecar(path, result, [source], **facts, **more)
+
+    every = range(scan.fids.shape[1])
+    recon = _fids(model.reconstruct(subject.values, subject.bin_sd(every), subject.scale), ppm, scan)
+    details = "Every transient of the preprocessed scan by itself, without noise."
+    more = {"Decoder": "mean", "Mode": "reconstruction", "Scale": subject.scale}
+    write(cells.reconstruction_path(prefix), recon, "Reconstruction", details, **more)
     if not modes:
         return
 
-    n_real = cells.per_condition(options.n_real, count, len(scan.conditions))
-    n_total = cells.per_condition(options.n_total, count, len(scan.conditions))
-    plan = cells.plan(eligible, n_real, n_total, options.replicates, options.seed, unit)
-    n = n_total - n_real
-    if n < 1:
-        raise InputError(f"{unit}: --n-total {options.n_total} leaves nothing to add to --n-real {options.n_real}")
-    scales = [subject_scale(values[0, list(real)], ppm) for real in plan.replicates]
-    # A replicate knows its own real transients only: its scale, codes and noise level come from them.
-    real_codes = [
-        encode(model, values[:, list(real)] / scale) for real, scale in zip(plan.replicates, scales, strict=True)
-    ]
-    try:
-        measured = spectra.noise_sd(scan.fids[:, :, 0], scan.dwell_s, scan.frequency_mhz)
-    except ValueError as error:
-        raise InputError(f"{scan_path}: {error}") from None
-    noise = [np.sqrt(np.mean(measured[:, list(real)] ** 2, axis=1)) for real in plan.replicates]
-    described = {
-        "Count": count,
-        "NReal": n_real,
-        "NTotal": n_total,
-        "NSynthetic": n,
-        "Reference": list(plan.reference),
-        "Replicates": [
-            {
-                "Replicate": r,
-                "RealTransients": list(real),
-                "DynRange": [r * n, (r + 1) * n],
-                "Scale": scales[r],
-                "NoiseSD": noise[r].tolist(),
-            }
-            for r, real in enumerate(plan.replicates)
-        ],
-    }
-    known = model.likelihood == "known"
+    pairs = cells.amounts(options.n_real, options.n_total, count, len(scan.conditions))
+    plan = cells.plan(subject.eligible, *zip(*pairs, strict=True), options.replicates, options.seed, unit)
     for mode in modes:
-        decoded = []
-        for r, codes in enumerate(real_codes):
-            rng = seeds.generator(options.seed, "synthesise", unit, mode, "codes", r)
-            drawn = draw_codes(
-                mode,
-                codes,
-                n,
-                rng,
-                code_mean=model.code_mean.numpy().astype(float),
-                code_covariance=model.code_covariance.numpy().astype(float),
-                prior=options.prior,
-                hybrid_sd=options.hybrid_sd,
-            )
-            decoded.append(decode(model, drawn) * scales[r])
-        mean = _fids(np.concatenate(decoded, axis=1), ppm, scan)
+        means, scales = [], []
+        for one in plan.sets:
+            rng = seeds.generator(options.seed, "synthesise", unit, mode, "codes", one.replicate)
+            real = subject.values[:, list(one.transients)]
+            try:
+                drawn, scale = model.synthesise(mode, real, subject.bin_sd(one.transients), one.n_synthetic, rng)
+            except ValueError as error:
+                raise InputError(f"{scan_path}: transients {list(one.transients)}: {error}; exclude it") from None
+            means.append(_fids(drawn, ppm, scan))
+            scales.append(scale)
+        described = _describe(plan, subject, scales, count)
         for decoder in decoders:
-            fids = mean
-            if decoder == "sampled":
-                added = [
-                    noise_fids(
-                        (len(scan.conditions), n),
-                        scan,
-                        (ppm[0], ppm[-1]),
-                        bin_sd(noise[r], scan.n_points)[:, None] if known else model.sigma * scales[r],
-                        noise[r][:, None],
-                        seeds.generator(options.seed, "synthesise", unit, mode, "noise", r),
-                    )
-                    for r in range(len(scales))
-                ]
-                fids = mean + np.concatenate(added, axis=1)
-            path = cells.synthetic_path(prefix, mode, decoder)
-            details = f"Mode {mode}, decoder {decoder}. Weights {digest}."
-            result = _derived(scan, fids, "Synthesis by a variational autoencoder", details)
-            write_scan(path, result)
-            extra: dict[str, object] = {"Prior": options.prior} if mode == "random" else {}
-            if mode == "hybrid":
-                extra["HybridSD"] = options.hybrid_sd
-            if decoder == "sampled":
-                extra |= {"NoiseSource": NOISE_SOURCE} if known else {"DecoderSD": model.sigma}
-            write_sidecar(
-                path, result, [source], **facts, **extra, Mode=mode, Decoder=decoder, Seed=options.seed, Plan=described
+            parts = means
+            if decoder != "mean":
+                parts = []
+                for one, mean, scale in zip(plan.sets, means, scales, strict=True):
+                    name = (options.seed, "synthesise", unit, mode)
+                    rng = seeds.generator(*name, "noise", one.replicate)
+                    parts.append(with_noise(mean, subject, one, model, scale, rng))
+                    if decoder == "acquired":
+                        rng = seeds.generator(*name, "nuisance", one.replicate)
+                        parts[-1] = as_acquired(parts[-1], subject, nuisances, site, scale, rng)
+            extra = model.describe(mode, decoder) | {
+                "Mode": mode,
+                "Decoder": decoder,
+                "Seed": options.seed,
+                "Plan": described,
+            }
+            details = f"Mode {mode}, decoder {decoder}."
+            write(
+                cells.synthetic_path(prefix, mode, decoder),
+                np.concatenate(parts, axis=1),
+                "Synthesis",
+                details,
+                **extra,
             )
+
+
+def _describe(plan: cells.Plan, subject: Subject, scales: Sequence[float], count: str) -> dict[str, object]:
+    """Return what a sidecar says of the plan."""
+    replicates = []
+    for one, scale in zip(plan.sets, scales, strict=True):
+        noise = np.sqrt(np.mean(subject.noise_sd[:, list(one.transients)] ** 2, axis=1))
+        replicates.append(
+            {
+                "NReal": one.n_real,
+                "NTotal": one.n_total,
+                "Replicate": one.replicate,
+                "RealTransients": list(one.transients),
+                "DynRange": list(one.dyn_range),
+                "Scale": scale,
+                "NoiseSD": noise.tolist(),
+            }
+        )
+    return {"Count": count, "Reference": list(plan.reference), "Replicates": replicates}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -355,18 +326,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--modes", nargs="*", choices=MODES, default=list(MODES), help="none: only the reconstruction (default: all)"
     )
-    parser.add_argument("--decoders", nargs="+", choices=DECODERS, default=list(DECODERS), help="default: both")
-    parser.add_argument("--n-real", type=int, default=2, help="real transients that a replicate may use (default: 2)")
-    parser.add_argument("--n-total", type=int, default=40, help="real and synthetic transients (default: 40)")
+    parser.add_argument(
+        "--decoders", nargs="+", choices=DECODERS, default=["mean", "sampled"], help="default: mean sampled"
+    )
+    parser.add_argument("--nuisance", type=Path, help="model of tracks and water, for the decoder acquired")
+    parser.add_argument(
+        "--n-real", type=int, nargs="+", default=[2], help="real transients that a replicate may use (default: 2)"
+    )
+    parser.add_argument(
+        "--n-total",
+        type=int,
+        nargs="+",
+        default=[40],
+        help="real and synthetic transients: one number, or one for each --n-real (default: 40)",
+    )
     parser.add_argument("--count", choices=cells.COUNTS, default="per_condition", help="what --n-real, --n-total count")
-    parser.add_argument("--replicates", type=int, default=4, help="disjoint sets of real transients (default: 4)")
+    parser.add_argument("--replicates", type=int, default=4, help="disjoint sets of each --n-real (default: 4)")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--prior", choices=("standard", "fitted"), default="standard", help="for the mode random")
-    parser.add_argument("--hybrid-sd", type=float, default=0.5, help="in SDs of the training codes (default: 0.5)")
+    parser.add_argument(
+        "--prior", choices=("standard", "fitted"), default="standard", help="model paper: for the mode random"
+    )
+    parser.add_argument(
+        "--hybrid-sd", type=float, default=0.5, help="model paper: in SDs of the training codes (default: 0.5)"
+    )
     add_status_argument(parser)
     a = parser.parse_args(argv)
     if a.hybrid_sd < 0:
         raise InputError(f"--hybrid-sd {a.hybrid_sd}: expected 0 or more")
+    if "acquired" in a.decoders and a.nuisance is None:
+        parser.error("--decoders acquired needs --nuisance")
     from mrs_synthesis.scans import sidecar_path
 
     images = [
@@ -384,6 +372,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             decoders=a.decoders,
             options=Options(a.n_real, a.n_total, a.replicates, a.seed, a.prior, a.hybrid_sd),
             count=a.count,
+            nuisance=a.nuisance,
         ),
         stage="synthesise",
         unit=a.unit,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,29 +137,34 @@ class SpectrumVAE(nn.Module):
         return self.decode(reparameterise(mean, log_variance, noise), condition), mean, log_variance
 
     def reconstruction_loss(
-        self, x: torch.Tensor, reconstruction: torch.Tensor, sd: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        reconstruction: torch.Tensor,
+        sd: torch.Tensor | None = None,
+        mean: Callable[[torch.Tensor], torch.Tensor] = torch.mean,
     ) -> torch.Tensor:
         """Return the mean over the batch of the negative log likelihood, without its constant, in nats.
 
         In training with ``analytic``, sigma is the batch's optimum and the running estimate is updated. ``known`` needs
-        `sd`, the noise SD of each spectrum's real part, shape (batch,), and no other likelihood uses it.
+        `sd`, the noise SD of each spectrum's real part, shape (batch,), and no other likelihood uses it. `mean` takes
+        means over the batch, of which this may be the part of one process (`processes.Group.mean`).
         """
         errors = (x - reconstruction).square().flatten(1)
         points = errors.shape[1]
         if self.likelihood == "plain":
-            return 0.5 * errors.sum(1).mean()
+            return 0.5 * mean(errors.sum(1))
         if self.likelihood == "known":
-            return (0.5 * errors.sum(1) / sd.square() + points * sd.log()).mean()
+            return mean(0.5 * errors.sum(1) / sd.square() + points * sd.log())
         log_sigma = self.log_sigma
         if self.likelihood == "analytic" and self.training:
-            optimum = errors.mean()
+            optimum = mean(errors)
             with torch.no_grad():
                 old = torch.exp(2 * self.log_sigma)
                 new = old + SIGMA_MOMENTUM * (optimum.detach() - old)
                 self.log_sigma.copy_(0.5 * torch.log(new.clamp_min(1e-12)))
             log_sigma = 0.5 * torch.log(optimum.clamp_min(1e-12))
         log_sigma = self._floored(log_sigma)
-        return 0.5 * errors.sum(1).mean() * torch.exp(-2 * log_sigma) + points * log_sigma
+        return 0.5 * mean(errors.sum(1)) * torch.exp(-2 * log_sigma) + points * log_sigma
 
 
 def reparameterise(mean: torch.Tensor, log_variance: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -167,9 +172,16 @@ def reparameterise(mean: torch.Tensor, log_variance: torch.Tensor, noise: torch.
     return mean + torch.exp(0.5 * log_variance) * noise
 
 
-def kl_divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """Return the mean over the batch of KL(N(mean, variance) || N(0, I)) in nats; Kingma and Welling, appendix B."""
-    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1).mean()
+def kl_divergence(
+    mean: torch.Tensor,
+    log_variance: torch.Tensor,
+    average: Callable[[torch.Tensor], torch.Tensor] = torch.mean,
+) -> torch.Tensor:
+    """Return the mean over the batch of KL(N(mean, variance) || N(0, I)) in nats; Kingma and Welling, appendix B.
+
+    `average` takes the mean over the batch, of which this may be the part of one process (`processes.Group.mean`).
+    """
+    return average(-0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1))
 
 
 def to_channels(spectra: np.ndarray) -> torch.Tensor:

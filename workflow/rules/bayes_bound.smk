@@ -4,16 +4,9 @@ if PHANTOM:
     BOUND_VENDORS = sorted({UNITS[unit]["vendor"] for unit in TEST_UNITS})
 
     # The study's numbers of real transients per edit condition, beside the usual ones
-    BOUND_CONDITIONS = 2 if AMOUNTS["count"] == "total" else 1
-    BOUND_AMOUNTS = {1, 2, 4, 8, 16, 32, 40, 64} | {
-        n // BOUND_CONDITIONS
-        for n in [
-            AMOUNTS["n_real"],
-            AMOUNTS["n_total"],
-            *config["augment"]["real_curve"],
-        ]
-        if n % BOUND_CONDITIONS == 0
-    }
+    BOUND_AMOUNTS = {1, 2, 4, 8, 16, 32, 40, 64} | set(
+        cells.real_sizes(PAIRS, config["augment"]["real_curve"], *COUNTED)
+    )
 
     rule bayes_bound:
         """What the best method could tell of a subject from n real transients."""

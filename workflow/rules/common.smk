@@ -12,7 +12,7 @@ from snakemake.utils import validate
 PACKAGE = Path(workflow.basedir) / "workflow" / "mrs_synthesis"
 sys.path.insert(0, str(PACKAGE.parent))
 
-from mrs_synthesis import sheet
+from mrs_synthesis import cells, sheet
 from mrs_synthesis.stage import InputError
 
 validate(config, schema="../schemas/config.schema.json")
@@ -39,11 +39,36 @@ BASIS_SETS = {entry["name"]: entry for entry in config["basis"]["sets"]}
 AMOUNTS = {
     key: config["augment"][key] for key in ("n_real", "n_total", "count", "replicates")
 }
+EDITED = [unit for unit in TEST_UNITS if UNITS[unit]["edit_scheme"] == "mega"]
+COUNTED = (AMOUNTS["count"], 2 if EDITED else 1)
+try:
+    PAIRS = cells.amounts(AMOUNTS["n_real"], AMOUNTS["n_total"], *COUNTED)
+except InputError as error:
+    raise WorkflowError(f"augment: {error}")
 SYNTHETIC_KINDS = [
     f"{mode.capitalize()}{decoder.capitalize()}"
     for mode in config["synthesise"]["modes"]
     for decoder in config["synthesise"]["decoders"]
 ]
+
+if len(PAIRS) > 1 and config["augment"]["design"] == "augmentation":
+    PER_UNIT = cells.count_cells(
+        PAIRS,
+        cells.real_sizes(PAIRS, config["augment"]["real_curve"], *COUNTED),
+        AMOUNTS["replicates"],
+        len(SYNTHETIC_KINDS),
+        len(config["augment"]["controls"]),
+    )
+    FITS = PER_UNIT * (len(TEST_UNITS) + len(EDITED))  # OFF and DIFF of edited ones
+    if workflow.is_main_process:
+        print(
+            f"augment: {len(PAIRS)} n_real, {PER_UNIT} cells per unit, {len(TEST_UNITS)} test units, {FITS} fits in total",
+            file=sys.stderr,
+        )
+
+# Only the VAE has a density of codes of its own, and only transients as acquired have nuisances.
+DENSITY = ["<results>/model/density.npz"] if config["train"]["model"] == "paper" else []
+NUISANCE = "<results>/model/nuisance.npz" if "acquired" in config["synthesise"]["decoders"] else []
 
 # Jobs find the package without installing it, also inside a rule's own conda environment and on a cluster's node. A
 # prefix of one's own replaces Snakemake's, which makes a failed command before `| tee` fail the job.

@@ -32,6 +32,7 @@ rule write_report:
         units="<results>/units.tsv",
         truth="<results>/tables/fit_truth.tsv" if PHANTOM else [],
         bound="<results>/tables/bayes_bound.tsv" if PHANTOM else [],
+        share="<results>/tables/share_of_bound.tsv" if FILLED_PHANTOM else [],
         noise="<results>/tables/noise.tsv" if SYNTHETIC_KINDS else [],
         memorisation="<results>/tables/memorisation.tsv" if SYNTHETIC_KINDS else [],
         losses="<results>/model/losses.csv",
@@ -48,6 +49,15 @@ rule write_report:
             "<results>/figures/effective.svg",
             caption="../report/effective.rst",
             category="Effective transients",
+        ),
+        bound=(
+            report(
+                "<results>/figures/bound.svg",
+                caption="../report/bound.rst",
+                category="Physical limit",
+            )
+            if FILLED_PHANTOM
+            else []
         ),
         spectra=report(
             "<results>/figures/spectra.svg",

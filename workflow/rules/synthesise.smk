@@ -7,6 +7,8 @@ rule synthesise:
         scan="<unit>_desc-preproc_svs.nii.gz",
         model="<results>/model/model.safetensors",
         config="<results>/model/config.json",
+        density=DENSITY,
+        nuisance=NUISANCE,
         index="<results>/training/index.tsv",
         spectra="<results>/training/spectra.npy",
     output:
@@ -29,10 +31,11 @@ rule synthesise:
         prefix=prefix,
         seed=config["seed"],
         flags=flags(config["synthesise"] | AMOUNTS),
+        nuisance=lambda wildcards, input: flags({"nuisance": input.nuisance or None}),
         code=code("synthesise"),
     shell:
         r"""
         python -m mrs_synthesis.synthesise --unit {wildcards.unit} --scan {input.scan:q} --model {params.model:q} \
             --training {params.training:q} --prefix {params.prefix:q} --seed {params.seed} {params.flags:q} \
-            --status {output.status:q} 2>&1 | tee {log:q}
+            {params.nuisance:q} --status {output.status:q} 2>&1 | tee {log:q}
         """

@@ -1,4 +1,7 @@
-"""The variational autoencoder."""
+"""The generative model."""
+
+# The model of subjects is fitted in seconds, by one process
+PROCESSES = config["train"]["processes"] if config["train"]["model"] == "paper" else 1
 
 
 rule train:
@@ -10,6 +13,7 @@ rule train:
     output:
         model="<results>/model/model.safetensors",
         config="<results>/model/config.json",
+        density=DENSITY,
         card="<results>/model/README.md",
         losses="<results>/model/losses.csv",
         figure=report(
@@ -23,15 +27,18 @@ rule train:
         "<results>/benchmarks/train.tsv"
     conda:
         environment("train")
-    threads: config["train"]["threads"]
+    threads: config["train"]["threads"] * PROCESSES
     params:
         training=folder("index"),
         model=folder("model"),
         seed=config["seed"],
-        flags=flags(config["train"]),
+        flags=flags(config["train"], leave_out=["processes"]),
+        start=(
+            f"mrs_synthesis.processes --number {PROCESSES} " if PROCESSES > 1 else ""
+        ),
         code=code("train"),
     shell:
         r"""
-        python -m mrs_synthesis.train --training {params.training:q} --output {params.model:q} --seed {params.seed} \
-            {params.flags:q} 2>&1 | tee {log:q}
+        python -m {params.start}mrs_synthesis.train --training {params.training:q} --output {params.model:q} \
+            --seed {params.seed} {params.flags:q} 2>&1 | tee {log:q}
         """

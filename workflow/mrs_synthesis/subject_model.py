@@ -1,0 +1,263 @@
+"""A Gaussian model of a subject's noise-free signal, which edit-OFF and edit-ON share.
+
+A transient is gain x (population mean + deviation of the subject) + white noise of known SD. The deviation is a linear
+function of a normal code with one number per direction: what a linear variational autoencoder with known noise becomes
+at its optimum (Lucas et al., Don't blame the ELBO!, NeurIPS 2019), with the exact posterior in place of an encoder. The
+mean of n transients is all that they tell, so the posterior given n of them needs no retraining for another n.
+
+The covariance of the deviations has far more entries than there are training subjects. It is the mode of its posterior
+under an inverse Wishart prior (Chen, Bayesian inference for a normal dispersion matrix, JRSS B 1979), found by EM,
+since the means of the training subjects are noisy themselves. The prior's matrix is a local stationary process:
+variances smooth along ppm, correlations those of a signal that decays. How many subjects it counts for is chosen by the
+likelihood of the validation subjects. Conditions are rotated to (OFF + ON) / sqrt 2 and (ON - OFF) / sqrt 2, in the
+second of which only edited signals vary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrs_synthesis.files import sha256, write_json, write_whole
+from mrs_synthesis.stage import InputError
+
+
+@dataclass(frozen=True)
+class Means:
+    """Mean spectra of subjects.
+
+    Attributes
+    ----------
+    spectra
+        Complex, (subjects, conditions, W), divided by the subject's scale.
+    variance
+        Noise variance of the real part of a bin of each mean, (subjects,).
+    site
+        Their sites.
+    """
+
+    spectra: np.ndarray
+    variance: np.ndarray
+    site: Sequence[str] = ()
+
+
+def rotate(spectra: np.ndarray) -> np.ndarray:
+    """Return complex (..., conditions, W) as real vectors (..., 2 conditions W), two conditions as sum and difference.
+
+    Orthonormal, so that white noise stays white; `unrotate` inverts it.
+    """
+    turned = sum_and_difference(spectra)
+    flat = turned.reshape(*turned.shape[:-2], -1)
+    return np.concatenate([flat.real, flat.imag], axis=-1)
+
+
+def sum_and_difference(spectra: np.ndarray) -> np.ndarray:
+    """Return (OFF + ON) / sqrt 2 and (ON - OFF) / sqrt 2 of (..., 2, W); one condition alone is left as it is."""
+    if spectra.shape[-2] == 1:
+        return spectra
+    off, on = spectra[..., 0, :], spectra[..., 1, :]
+    return np.stack([off + on, on - off], axis=-2) / np.sqrt(2)
+
+
+def unrotate(vectors: np.ndarray, conditions: int) -> np.ndarray:
+    """Invert `rotate`."""
+    real, imaginary = np.split(vectors, 2, axis=-1)
+    spectra = (real + 1j * imaginary).reshape(*vectors.shape[:-1], conditions, -1)
+    if conditions == 2:
+        total, difference = spectra[..., 0, :], spectra[..., 1, :]
+        spectra = np.stack([total - difference, total + difference], axis=-2) / np.sqrt(2)
+    return spectra
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What transients tell of their subject.
+
+    Attributes
+    ----------
+    gain
+        By which the model's units are multiplied.
+    mean, variance
+        Of the code, independent normal, (codes,).
+    """
+
+    model: SubjectModel
+    gain: float
+    mean: np.ndarray
+    variance: np.ndarray
+
+    def spectrum(self) -> np.ndarray:
+        """Return the expected noise-free spectrum, complex (conditions, W), in the units of the transients."""
+        return self.gain * self.model.decode(self.mean[None])[0]
+
+    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Return `n` noise-free spectra that agree with the transients, complex (n, conditions, W)."""
+        codes = self.mean + np.sqrt(self.variance) * rng.standard_normal((n, self.mean.size))
+        return self.gain * self.model.decode(codes)
+
+
+@dataclass(frozen=True)
+class SubjectModel:
+    """The fitted model; see the module.
+
+    Attributes
+    ----------
+    mean
+        Population's mean spectrum, complex (conditions, W), in units of a subject's scale.
+    directions
+        Orthonormal rows (codes, 2 conditions W) in the space of `rotate`.
+    variances
+        Of the codes within a site, decreasing, (codes,).
+    site_codes
+        Mean code of each site that was trained on, (codes,), shrunk to 0.
+    site_share
+        Variance between sites over that within.
+    n_subjects
+        Number of training subjects.
+    """
+
+    mean: np.ndarray
+    directions: np.ndarray
+    variances: np.ndarray
+    site_codes: dict[str, np.ndarray] = field(default_factory=dict)
+    site_share: float = 0.0
+    n_subjects: int = 1
+
+    @property
+    def conditions(self) -> int:
+        """Number of edit conditions."""
+        return len(self.mean)
+
+    def prior(self, site: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance of the code of a new subject, each (codes,).
+
+        The variance includes that the population's mean is known from few subjects. A site that was not trained on has
+        a mean of its own that is not known.
+        """
+        variance = self.variances * (1 + 1 / self.n_subjects)
+        if site in self.site_codes:
+            return self.site_codes[site], variance
+        return np.zeros_like(self.variances), variance + self.site_share * self.variances
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Return noise-free spectra, complex (n, conditions, W), of codes (n, codes)."""
+        return self.mean + unrotate(codes @ self.directions, self.conditions)
+
+    def draw(self, rng: np.random.Generator, n: int, site: str | None = None) -> np.ndarray:
+        """Return noise-free spectra of `n` new subjects of a site, complex (n, conditions, W), divided by the scale."""
+        mean, variance = self.prior(site)
+        return self.decode(mean + np.sqrt(variance) * rng.standard_normal((n, mean.size)))
+
+    def posterior(self, mean: np.ndarray, sd: float, n: int, site: str | None = None) -> Posterior:
+        """Return what `n` transients tell of their subject.
+
+        Parameters
+        ----------
+        mean
+            Mean spectrum of the transients, complex (conditions, W), any units.
+        sd
+            Noise SD of the real part of a bin of one transient, in these units.
+        n
+            Number of transients.
+        site
+            Of the subject, if known.
+
+        Raises
+        ------
+        ValueError
+            If the spectrum is not finite, or has nothing of the population's mean in it.
+        """
+        data = rotate(mean)
+        prior_mean, prior = self.prior(site)
+        expected = rotate(self.mean) + prior_mean @ self.directions
+        gain = float(data @ expected / (expected @ expected))
+        code = self.directions @ data
+        own = self.directions @ expected
+        rest = (data @ expected - code @ own, expected @ expected - own @ own)
+        for _ in range(3):  # deviations are in units of the gain, which the weights need
+            if not gain > 0 or not np.isfinite(gain):
+                raise ValueError("the spectrum does not resemble the population's")
+            noise = sd**2 / n / gain**2
+            weight = 1 / (prior + noise)
+            gain = float((weight * code @ own + rest[0] / noise) / (weight * own @ own + rest[1] / noise))
+        noise = sd**2 / n / gain**2
+        deviation = prior / (prior + noise) * (code / gain - own)
+        return Posterior(self, gain, prior_mean + deviation, prior * noise / (prior + noise))
+
+    def log_likelihood(self, data: Means) -> float:
+        """Return the log likelihood of subjects' means, with the gain at its best, summed, in nats."""
+        total = 0.0
+        sites = data.site or [None] * len(data.spectra)
+        for spectrum, variance, site in zip(data.spectra, data.variance, sites, strict=True):
+            own = self.posterior(spectrum, np.sqrt(variance), 1, site)
+            mean, prior = self.prior(site)
+            expected = rotate(self.mean) + mean @ self.directions
+            rest = rotate(spectrum) - own.gain * expected
+            code = self.directions @ rest
+            spread = own.gain**2 * prior + variance
+            outside = (rest @ rest - code @ code) / variance + (rest.size - code.size) * np.log(variance)
+            total -= 0.5 * (np.sum(code**2 / spread + np.log(spread)) + outside + rest.size * np.log(2 * np.pi))
+        return float(total)
+
+
+def save(folder: Path, model: SubjectModel, config: dict[str, Any]) -> str:
+    """Write ``model.safetensors`` and ``config.json``, as `vae.save_model` does; return the weights' SHA-256."""
+    from safetensors.numpy import save_file
+
+    sites = sorted(model.site_codes)
+    arrays = {
+        "mean_real": model.mean.real,
+        "mean_imaginary": model.mean.imag,
+        "directions": model.directions.astype(np.float32),
+        "variances": model.variances,
+        "site_codes": np.array([model.site_codes[site] for site in sites]).reshape(len(sites), -1),
+    }
+    folder = Path(folder)
+    with write_whole(folder / "model.safetensors") as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+    digest = sha256(folder / "model.safetensors")
+    architecture = {"sites": sites, "site_share": model.site_share, "n_subjects": model.n_subjects}
+    write_json(folder / "config.json", config | {"architecture": architecture, "weights_sha256": digest})
+    return digest
+
+
+def load(folder: Path | str) -> tuple[SubjectModel, dict[str, Any]]:
+    """Read a model and its config.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, or of another kind of model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    folder = Path(folder)
+    weights = folder / "model.safetensors"
+    retrain = "train the model again"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config.get("model") != "subject":
+            raise ValueError(f"it is a model {config.get('model')!r}, expected 'subject'")
+        found = sha256(weights)
+        if found != config["weights_sha256"]:
+            raise ValueError(f"SHA-256 {found[:12]}..., config.json names {config['weights_sha256'][:12]}...")
+        arrays, known = load_file(weights), config["architecture"]
+        model = SubjectModel(
+            arrays["mean_real"] + 1j * arrays["mean_imaginary"],
+            arrays["directions"].astype(float),
+            arrays["variances"],
+            dict(zip(known["sites"], arrays["site_codes"], strict=True)),
+            known["site_share"],
+            known["n_subjects"],
+        )
+        if model.mean.shape != (len(config["grid"]["conditions"]), len(config["grid"]["ppm"])):
+            raise ValueError(f"weights of shape {model.mean.shape} do not fit the grid")
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise InputError(f"{weights}: {' '.join(str(error).split())}; {retrain}") from None
+    return model, config
