@@ -1,4 +1,4 @@
-"""Throughput of synthesis, in transients per second, by model, mode and stage: python tests/benchmarks/bench_synthesis.py.
+"""Transients per second of synthesis by model, mode and stage: python tests/benchmarks/bench_synthesis.py.
 
 Both models are trained on made-up spectra of the demo's size (`bench_train`; the paper's for one epoch, which is enough
 to time it). A transient is one FID of 2048 points of one edit condition, so that a MEGA-PRESS pair counts two; they are
@@ -25,8 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests" / "benchmarks")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
 
 from bench_engines import processor
 from bench_train import DWELL_S, FREQUENCY_MHZ, POINTS, make_training_set
@@ -36,6 +35,7 @@ from mrs_synthesis.files import write_json
 from mrs_synthesis.scans import Scan, write_scan
 from mrs_synthesis.spectra import from_window
 
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("decode", "fid", "noise", "file")
 SITE, N_REAL, NOISE = "a", 2, 0.05
 

@@ -85,3 +85,16 @@ def test_window_of_another_raster_keeps_the_line_where_it_is():
     period = 1 / ((grid[1] - grid[0]) * 123.25)
     near = np.abs(np.arange(4096) * 4e-4 - period) < 0.05
     assert np.abs(other[near]).max() < 0.04 * np.abs(other[0])
+
+
+def test_a_window_of_own_bins_goes_back_as_by_its_matrix():
+    n, dwell, frequency = 256, 5e-4, 123.25
+    own = spectra.ppm_axis(n, dwell, frequency)
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((3, 32)) + 1j * rng.standard_normal((3, 32))
+    part = spectra.own_bins(own[100:132], n, dwell, frequency)
+    assert part == slice(100, 132)
+    fids = spectra.from_window(values, own[100:132], n, dwell, frequency)
+    np.testing.assert_allclose(fids @ spectra.window_matrix(own[100:132], n, dwell, frequency), values, atol=1e-9)
+    np.testing.assert_allclose(np.delete(spectra.to_spectrum(fids), np.arange(100, 132), axis=1), 0, atol=1e-9)
+    assert spectra.own_bins(own[100:132] + 0.3 * (own[1] - own[0]), n, dwell, frequency) is None

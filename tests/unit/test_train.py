@@ -231,7 +231,7 @@ def test_each_spectrum_meets_its_own_noise_in_shuffled_batches(known, monkeypatc
     data, seen = training_set.TrainingSet(folder / "training"), []
     model = SpectrumVAE(WIDTH, 2, 4, (8, 8), 7, "known").eval()
 
-    def record(x, output, sd):
+    def record(x, output, sd, mean):
         seen.append((x, sd))
         return x.mean()
 

@@ -64,11 +64,9 @@ def window_spectra(fids: np.ndarray, ppm: np.ndarray, dwell_s: float, frequency_
     A slice of the FFT where `ppm` are bins of the FIDs' own axis, else the discrete-time Fourier transform at `ppm`;
     on bins the two are equal.
     """
-    own = spectra.ppm_axis(fids.shape[-1], dwell_s, frequency_mhz)
-    start = int(np.argmin(np.abs(own - ppm[0])))
-    part = own[start : start + len(ppm)]
-    if part.size == len(ppm) and np.allclose(part, ppm, rtol=0, atol=1e-6 * (own[1] - own[0])):
-        return spectra.to_spectrum(fids)[..., start : start + len(ppm)]
+    part = spectra.own_bins(ppm, fids.shape[-1], dwell_s, frequency_mhz)
+    if part is not None:
+        return spectra.to_spectrum(fids)[..., part]
     return fids @ spectra.window_matrix(ppm, fids.shape[-1], dwell_s, frequency_mhz)
 
 

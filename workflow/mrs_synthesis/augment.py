@@ -7,7 +7,7 @@ Every cell becomes one averaged FID per edit condition. `n_real` and `n_total` c
 | reference | the transients that no other cell uses |
 | real | n real transients (the learning curve) |
 | random, interpolation, hybrid | n_real real and n_total - n_real synthetic transients |
-| reconstruction | the reference's transients after the autoencoder |
+| reconstruction | the reference's transients after the model |
 | duplicated | the n_real real transients, repeated: equals them in the mean |
 | population_mean | n_real real, the others the training subjects' mean times the scale of the n_real |
 | population_mean_noisy | the same, the others with independent noise of the measured SD |

@@ -193,7 +193,6 @@ class PaperGenerator:
         from mrs_synthesis.vae import load_model
 
         torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
         model, config = load_model(folder)
         density = latent_density.load(folder, config) if prior == "fitted" else None
         return cls(model, config, site, density, hybrid_sd)

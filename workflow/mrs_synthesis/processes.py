@@ -108,6 +108,8 @@ ALONE = Group()
 def group(device: str) -> Iterator[tuple[Group, str]]:
     """Join the processes that torchrun started, if any; yield the group and the device, ``cpu`` or ``cuda``.
 
+    Once in a process: the names under which processes meet are not used again.
+
     Parameters
     ----------
     device

@@ -34,6 +34,7 @@ ABOUT = {
     "effective_transients": "Effective transients",
     "quality": "Signal quality of every study cell",
     "noise": "Noise of synthetic and real transients",
+    "water": "Residual water, as the model of nuisances draws it, beside the real one",
     "memorisation": "Nearness of synthetic transients to the training set",
     "concentrations": "Estimates of every study cell",
     "engine_agreement": "Agreement of the two fitting engines",

@@ -78,6 +78,15 @@ def noise_sd(fid: np.ndarray, dwell_s: float, frequency_mhz: float) -> np.ndarra
     return np.sqrt(squares / freedom / n)
 
 
+def own_bins(ppm: np.ndarray, n_points: int, dwell_s: float, frequency_mhz: float) -> slice | None:
+    """Return which bins of `to_spectrum` the evenly spaced `ppm` are, or None if they are none."""
+    own = ppm_axis(n_points, dwell_s, frequency_mhz)
+    first = int(np.argmin(np.abs(own - ppm[0])))
+    part = slice(first, first + len(ppm))
+    same = own[part].size == len(ppm) and np.allclose(own[part], ppm, rtol=0, atol=1e-6 * (own[1] - own[0]))
+    return part if same else None
+
+
 def window_matrix(ppm: np.ndarray, n_points: int, dwell_s: float, frequency_mhz: float) -> np.ndarray:
     """Return the matrix A, shape (n_points, len(ppm)), with ``fid @ A`` = the spectrum at any `ppm`.
 
@@ -98,6 +107,11 @@ def from_window(
     is periodic after ``1 / (step * frequency_mhz)`` seconds; it is set to zero from a little before, since what a
     window rings ahead of the first point comes back there.
     """
+    part = own_bins(ppm, n_points, dwell_s, frequency_mhz)
+    if part is not None:
+        whole = np.zeros((*spectrum.shape[:-1], n_points), complex)
+        whole[..., part] = spectrum
+        return to_fid(whole)
     step_hz = (ppm[1] - ppm[0]) * frequency_mhz
     t = time_axis(n_points, dwell_s)
     matrix = np.exp(2j * np.pi * np.outer((np.asarray(ppm) - WATER_PPM) * frequency_mhz, t)) * step_hz * dwell_s

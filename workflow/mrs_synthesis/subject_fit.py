@@ -128,7 +128,7 @@ def prior_directions(deviations: np.ndarray, noise: float, half_width: int) -> t
         for turn in (1, 1j):  # a complex direction is two real ones of half the variance
             part = np.zeros((int(kept.sum()), conditions, width), complex)
             part[:, e] = turn * vectors[:, kept].T
-            flat = part.reshape(len(part), -1)
+            flat = part.reshape(len(part), conditions * width)
             directions.append(np.concatenate([flat.real, flat.imag], axis=1))
             variances.append(values[kept] / 2)
     variance = np.concatenate(variances)

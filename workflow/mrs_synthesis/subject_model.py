@@ -215,7 +215,7 @@ def save(folder: Path, model: SubjectModel, config: dict[str, Any]) -> str:
         "mean_imaginary": model.mean.imag,
         "directions": model.directions.astype(np.float32),
         "variances": model.variances,
-        "site_codes": np.array([model.site_codes[site] for site in sites]).reshape(len(sites), -1),
+        "site_codes": np.array([model.site_codes[site] for site in sites]).reshape(len(sites), model.variances.size),
     }
     folder = Path(folder)
     with write_whole(folder / "model.safetensors") as temporary:

@@ -34,6 +34,7 @@ rule write_report:
         bound="<results>/tables/bayes_bound.tsv" if PHANTOM else [],
         share="<results>/tables/share_of_bound.tsv" if FILLED_PHANTOM else [],
         noise="<results>/tables/noise.tsv" if SYNTHETIC_KINDS else [],
+        water="<results>/tables/water.tsv" if SYNTHETIC_KINDS else [],
         memorisation="<results>/tables/memorisation.tsv" if SYNTHETIC_KINDS else [],
         losses="<results>/model/losses.csv",
         config="<results>/config.json",
