@@ -30,9 +30,12 @@ include: "workflow/rules/water_table.smk"
 include: "workflow/rules/bayes_bound.smk"
 include: "workflow/rules/share_of_bound.smk"
 include: "workflow/rules/memorisation.smk"
+include: "workflow/rules/modelcard.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/alignment_study.smk"
 include: "workflow/rules/search.smk"
+include: "workflow/rules/training_use.smk"
+include: "workflow/rules/intervals.smk"
 
 
 report: "workflow/report/workflow.rst"

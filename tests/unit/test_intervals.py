@@ -257,7 +257,7 @@ def scan(tmp_path):
 
     ppm = spectra.ppm_axis(POINTS, DWELL, FREQUENCY)
     ppm = ppm[(ppm > 0) & (ppm < 4.4)]
-    mean = np.exp(-0.5 * ((ppm - 3.03) / 0.05) ** 2)[None].astype(complex)
+    mean = 10 * np.exp(-0.5 * ((ppm - 3.03) / 0.05) ** 2)[None].astype(complex)  # the gain is known
     direction = np.concatenate([np.exp(-0.5 * ((ppm - 2.0) / 0.05) ** 2), 0 * ppm])
     direction /= np.linalg.norm(direction)
     model = subject_model.SubjectModel(mean, direction[None], np.array([0.04]), {"A": np.zeros(1)}, 0.0, 10**9)

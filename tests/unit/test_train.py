@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mrs_synthesis import train, training_set, vae_training  # noqa: E402
+from mrs_synthesis import modelcard, train, training_set, vae_training  # noqa: E402
 from mrs_synthesis.files import write_json, write_table  # noqa: E402
 from mrs_synthesis.stage import InputError  # noqa: E402
 from mrs_synthesis.vae import SpectrumVAE, load_model, to_complex  # noqa: E402
@@ -101,6 +101,11 @@ def test_codes_are_described_per_condition(trained):
         np.testing.assert_allclose(model.code_covariance[c], np.cov(part.T), atol=1e-4)
 
 
+def made_card(model):
+    modelcard.main(["--config", str(model / "config.json"), "--output", str(model / "README.md")])
+    return (model / "README.md").read_text()
+
+
 def test_losses_and_card(trained):
     folder, _ = trained
     table = pd.read_csv(folder / "model" / "losses.csv")
@@ -108,7 +113,7 @@ def test_losses_and_card(trained):
     best = config["training"]["best_epoch"]
     assert table["validation_loss"].idxmin() + 1 == best
     np.testing.assert_allclose(table["train_loss"], table["train_reconstruction"] + table["train_kl"], rtol=1e-6)
-    card = (folder / "model" / "README.md").read_text()
+    card = made_card(folder / "model")
     assert card.startswith("---\nlibrary_name: pytorch\n")
     assert "SYNTHETIC" in card
     assert "| train | 3 | 3 | 180 | 360 |" in card
@@ -213,7 +218,7 @@ def test_known_noise_is_carried_by_config_card_and_weights(known):
     # Two of 128 numbers are explained by chance at the best: sqrt(1 - 2 / 128) = 0.992.
     for value in config["training"]["residual_over_noise"].values():
         assert 0.97 < value < 1.06
-    card = " ".join((folder / "model" / "README.md").read_text().split())
+    card = " ".join(made_card(folder / "model").split())
     assert "Decoder likelihood: known" in card
     assert f"{config['training']['residual_over_noise']['validation']:.3f} (validation)" in card
     data = training_set.TrainingSet(folder / "training")

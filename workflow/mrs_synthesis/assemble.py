@@ -306,6 +306,7 @@ def _add_unit(
                     "split": label[t],
                     "scale": scale,
                     "noise_sd": float(noise[c, t]),
+                    "n_points": scan.n_points,
                 }
             )
         start += n

@@ -1,14 +1,20 @@
-"""What is written for people beside trained weights: the model card, and the table and plot of the losses."""
+"""What is written for people beside trained weights: the model card, and the table and plot of the losses.
+
+The card is a stage of its own, since it says whether what the model puts out is a copy of what it was trained on.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mrs_synthesis.files import write_text, write_whole
+from mrs_synthesis.stage import InputError, require, run
 
 LOSS_COLUMNS = (
     "epoch",
@@ -71,6 +77,10 @@ after {patience} without a better validation loss. {epochs_run} epochs were run;
 - Signals that the code does not hold are replaced by the population's. Residual water and other signals that change
   from one transient to the next are reproduced worst.
 {missed}- It knows only the sites, sequences and editing that it was trained on.
+
+## Memorisation
+
+{memorisation}
 
 ## Use
 
@@ -136,6 +146,10 @@ that this prior counts for {strength}. Between sites the code varies by {site_sh
 - What varies between the transients of one scan is not in it: noise, water, shifts and phases are added as measured.
 - It knows only the sites, sequences and editing that it was fitted to.
 
+## Memorisation
+
+{memorisation}
+
 ## Use
 
 `python -m mrs_synthesis.synthesise --help`, or `mrs_synthesis.subject_model.load(folder)`. `config.json` holds the ppm
@@ -160,23 +174,16 @@ def _counts(training: dict[str, Any]) -> dict[str, str]:
     return {"counts": counts, "within": within, "split_unit": training["split_unit"], "sites": training["sites"]}
 
 
-def write_subject_card(folder: Path, config: dict[str, Any]) -> None:
-    """Write README.md for a model of subjects."""
-    training, ppm = config["training"], config["grid"]["ppm"]
+def _subject_fields(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that only the card of a model of subjects has."""
+    training = config["training"]
     strength = training["prior_strength"]
-    text = SUBJECT_CARD.format(
-        **_counts(training),
-        conditions=", ".join(config["grid"]["conditions"]),
-        width=len(ppm),
-        low=ppm[0],
-        high=ppm[-1],
-        codes=training["codes"],
-        above=training["codes_above_noise"],
-        strength="nothing: there is no variation to be seen" if strength is None else f"{strength:g} subjects",
-        site_share=training["site_share"],
-        seed=training["options"]["seed"],
-    )
-    write_text(Path(folder) / "README.md", text)
+    return {
+        "codes": training["codes"],
+        "above": training["codes_above_noise"],
+        "strength": "nothing: there is no variation to be seen" if strength is None else f"{strength:g} subjects",
+        "site_share": training["site_share"],
+    }
 
 
 def write_trials(folder: Path, trials: Sequence[Any]) -> None:
@@ -213,28 +220,80 @@ def _figure(size: tuple[float, float]) -> Iterator[Any]:
         yield figure
 
 
-def write_card(folder: Path, config: dict[str, Any], parameters: int, sigma: float) -> None:
-    """Write README.md, a model card in the form of the Hugging Face hub, from the model's `config`."""
-    training, options, ppm = config["training"], config["training"]["options"], config["grid"]["ppm"]
+def _paper_fields(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that only the card of a VAE has."""
+    training, options = config["training"], config["training"]["options"]
     known = options["likelihood"] == "known"
-    text = CARD.format(
-        known=KNOWN.format(**training["residual_over_noise"]) if known else "",
-        missed=MISSED if known else "",
+    named = ("latent_size", "likelihood", "beta", "learning_rate", "batch_size", "epochs", "patience")
+    return {
+        "known": KNOWN.format(**training["residual_over_noise"]) if known else "",
+        "missed": MISSED if known else "",
+        "parameters": training["parameters"],
+        "sigma": training["sigma"],
+        "epochs_run": training["epochs_run"],
+        "best_epoch": training["best_epoch"],
+        **{name: options[name] for name in named},
+        **training["losses"],
+    }
+
+
+def memorisation(verdicts: dict[str, Any] | None) -> str:
+    """Return what a card says of memorisation, from what the stage `memorisation` found."""
+    if verdicts is None:
+        return "Not tested: this study made no synthetic transients."
+    lines = []
+    for verdict in verdicts["verdicts"]:
+        name = verdict["source"] + (f", decoder {verdict['decoder']}" if verdict["decoder"] else "")
+        ratio = verdict["distance_ratio_window"]
+        lines.append(f"- {name}: {verdict['sentence']} (median distance times {ratio:.3f}).")
+    return (
+        "Distances to the nearest training spectrum, beside those of held-out real spectra. The copiers are made to be "
+        "found out; where one is not, the test says nothing.\n\n" + "\n".join(lines)
+    )
+
+
+def card(config: dict[str, Any], verdicts: dict[str, Any] | None) -> str:
+    """Return a model card in the form of the Hugging Face hub.
+
+    `config`: the model's config.json; `verdicts`: memorisation_verdicts.json, if the study has one.
+    """
+    ppm = config["grid"]["ppm"]
+    template, fields = (
+        (SUBJECT_CARD, _subject_fields(config)) if config["model"] == "subject" else (CARD, _paper_fields(config))
+    )
+    return template.format(
+        **_counts(config["training"]),
+        **fields,
         width=len(ppm),
         low=ppm[0],
         high=ppm[-1],
         conditions=", ".join(config["grid"]["conditions"]),
-        parameters=parameters,
-        sigma=sigma,
-        **_counts(training),
-        epochs_run=training["epochs_run"],
-        best_epoch=training["best_epoch"],
-        **{k: options[k] for k in ("latent_size", "likelihood", "beta", "learning_rate", "batch_size", "epochs")},
-        patience=options["patience"],
-        seed=options["seed"],
-        **training["losses"],
+        seed=config["training"]["options"]["seed"],
+        memorisation=memorisation(verdicts),
     )
-    write_text(Path(folder) / "README.md", text)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the model card."""
+    parser = argparse.ArgumentParser(prog="python -m mrs_synthesis.modelcard", description=main.__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="config.json of the model")
+    parser.add_argument("--verdicts", type=Path, help="memorisation_verdicts.json; none: not tested")
+    parser.add_argument("--output", type=Path, required=True, help="README.md")
+    a = parser.parse_args(argv)
+    contents = []
+    for path in (a.config, a.verdicts):
+        try:
+            contents.append(json.loads(require(path).read_text(encoding="utf-8")) if path else None)
+        except ValueError as error:
+            raise InputError(f"{path}: not JSON ({error}); make it again") from None
+    config, verdicts = contents
+    if verdicts is not None and verdicts["model_sha256"] != [config["weights_sha256"]]:
+        raise InputError(f"{a.verdicts}: about another model than {a.config}; run the stage memorisation again")
+    try:
+        text = card(config, verdicts)
+    except KeyError as error:
+        raise InputError(f"{a.config}: no {error}; train the model again") from None
+    write_text(a.output, text)
 
 
 def write_losses(folder: Path, history: Sequence[Sequence[float]], best_epoch: int) -> None:
@@ -260,3 +319,7 @@ def write_losses(folder: Path, history: Sequence[Sequence[float]], best_epoch: i
             axes.spines[["top", "right"]].set_visible(False)
         with write_whole(Path(folder) / "losses.svg") as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    run(main)

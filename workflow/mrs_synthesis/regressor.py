@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def build(n_channels: int, width: int, outputs: int) -> torch.nn.Module:
     """Return the network."""
     from torch import nn
 
-    length = -(-(-(-width // 4)) // 2)
+    length = math.ceil(math.ceil(width / 4) / 2)
     return nn.Sequential(
         nn.Conv1d(n_channels, 16, 9, stride=4, padding=4),
         nn.GELU(),

@@ -31,7 +31,7 @@ def train(
     checkpoint_seconds: float,
     group: Group = ALONE,
 ) -> None:
-    """Train on the folder `training`; write weights, config, model card and losses into the folder `output`.
+    """Train on the folder `training`; write weights, config and losses into the folder `output`.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def train(
     import torch
 
     from mrs_synthesis import latent_density
-    from mrs_synthesis.modelcard import LOSS_COLUMNS, write_card, write_losses
+    from mrs_synthesis.modelcard import LOSS_COLUMNS, write_losses
     from mrs_synthesis.vae import architecture, save_model
 
     torch.set_num_threads(threads)
@@ -64,6 +64,8 @@ def train(
             "threads": threads,
             "processes": group.size,
             **describe_data(data),
+            "parameters": parameters,
+            "sigma": model.sigma,
             "epochs_run": len(history),
             "best_epoch": best_epoch,
             "losses": dict(zip(LOSS_COLUMNS[1:], history[best_epoch - 1][1:], strict=True)),
@@ -77,7 +79,6 @@ def train(
             split: known_noise.residual_over_noise(model, data, data.rows(split)) for split in ("train", "validation")
         }
     write_losses(output, history, best_epoch)
-    write_card(output, config, parameters, model.sigma)
     config |= latent_density.fit_to_model(model, data, output, options.seed)
     digest = save_model(output, model, config)
     print(f"{parameters} parameters, best epoch {best_epoch}, weights {digest[:12]}", flush=True)
@@ -102,7 +103,7 @@ def train_subjects(training: Path, output: Path, seed: int) -> None:
         If the training set is incomplete.
     """
     from mrs_synthesis import subject_fit, subject_model
-    from mrs_synthesis.modelcard import write_subject_card, write_trials
+    from mrs_synthesis.modelcard import write_trials
 
     data = TrainingSet(training)
     model, trials, facts = subject_fit.fit(data, seed)
@@ -114,7 +115,6 @@ def train_subjects(training: Path, output: Path, seed: int) -> None:
         "note": NOTE,
     }
     write_trials(output, trials)
-    write_subject_card(output, config)
     digest = subject_model.save(output, model, config)
     print(f"{facts['codes']} codes, {facts['codes_above_noise']} above the noise, weights {digest[:12]}", flush=True)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import generator, seeds, spectra
+from mrs_synthesis import cells, generator, seeds, spectra
 from mrs_synthesis.assemble import preprocessed_path, read_preprocessed, subject_scale, unit_spectra, window_spectra
 from mrs_synthesis.known_noise import bin_sd
 from mrs_synthesis.stage import InputError, SkippedError
@@ -263,7 +263,7 @@ def synthetic_averages(
     return Examples(np.concatenate(parts), labels[subject], np.array(subject))
 
 
-def fitted(items: Sequence[tuple[Scan, np.ndarray]], options: Sequence[str], wanted: Sequence[str]) -> pd.DataFrame:
+def fit_ratios(items: Sequence[tuple[Scan, np.ndarray]], options: Sequence[str], wanted: Sequence[str]) -> pd.DataFrame:
     """Fit FIDs with the engine `batched` and return ratios to tCr: a row per item, columns (condition, metabolite).
 
     Parameters
@@ -297,10 +297,10 @@ def fitted(items: Sequence[tuple[Scan, np.ndarray]], options: Sequence[str], wan
             edited = len(scan.conditions) > 1
             fids = np.stack([items[i][1] for i in positions], axis=1)[:, :, None]
             dimensions = ("DIM_DYN", "DIM_EDIT") if edited else ("DIM_DYN",)
-            cells, table = Path(folder) / f"{number}.nii.gz", Path(folder) / f"{number}.tsv"
-            write_scan(cells, scan.with_fids(fids, dimensions=dimensions))
+            image, table = Path(folder) / f"{number}.nii.gz", Path(folder) / f"{number}.tsv"
+            write_scan(image, scan.with_fids(fids, dimensions=dimensions))
             conditions = ["OFF", "DIFF"] if edited else ["UNEDITED"]
-            words = ["--unit", "training_use", "--cells", cells, "--output", table, "--conditions", *conditions]
+            words = ["--unit", "training_use", "--cells", image, "--output", table, "--conditions", *conditions]
             asked = [f"{conditions[0]}:tCr", *(text for text in wanted if text.partition(":")[0] in conditions)]
             words += ["--wanted", *asked, *options, "--engine", "batched"]
             quantify.quantify(quantify.parser().parse_args(list(map(str, words))))
@@ -309,3 +309,82 @@ def fitted(items: Sequence[tuple[Scan, np.ndarray]], options: Sequence[str], wan
             tables.append(rows)
     found = pd.concat(tables).pivot(index="cell", columns=["condition", "metabolite"], values="per_tcr")
     return found.reindex(range(len(items)))
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Averages of the test subjects.
+
+    Attributes
+    ----------
+    units
+        A row for each: unit, subject.
+    spectra
+        Of each number of transients: complex (units, replicates, conditions, W), each divided by its own scale; NaN
+        where a unit has no such replicate.
+    fitted
+        Their fitted ratios, (units, replicates, ratios).
+    reference
+        Fitted ratios of the mean of the transients that no average uses, (units, ratios).
+    """
+
+    units: pd.DataFrame
+    spectra: dict[int, np.ndarray]
+    fitted: dict[int, np.ndarray]
+    reference: np.ndarray
+
+
+def ratios_of(table: pd.DataFrame, ratios: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Return the columns of a table of fits that the ratios name, (items, ratios); NaN for a missing column."""
+    return np.column_stack([table[pair] if pair in table else np.full(len(table), np.nan) for pair in ratios])
+
+
+def read_tests(
+    units: Iterator[Unit],
+    pairs: Sequence[tuple[int, int]],
+    replicates: int,
+    ratios: Sequence[tuple[str, str]],
+    ppm: np.ndarray,
+    options: Sequence[str],
+    seed: int,
+) -> Tested:
+    """Return the study's cells of real transients of the test scans, and their fits.
+
+    Parameters
+    ----------
+    units
+        Test scans, not compact.
+    pairs, replicates, seed
+        The study's numbers of transients (`cells.amounts`), replicates and seed.
+    ratios, ppm, options
+        What is predicted, the window, and flags of `quantify`.
+    """
+    import pandas as pd
+
+    items, places, names = [], [], []
+    sizes = [n for n, _ in pairs]
+    for one in units:
+        plan = cells.plan(one.transients, *zip(*pairs, strict=True), replicates, seed, one.unit)
+        position = {transient: i for i, transient in enumerate(one.transients)}
+        chosen = [(0, 0, plan.reference)]
+        chosen += [(n, r, subset) for n in sizes for r, subset in enumerate(plan.subsets(n))]
+        raster = one.scan.with_fids(one.scan.fids[:, :1])
+        for n, r, transients in chosen:
+            items.append((raster, one.scan.fids[:, [position[t] for t in transients], 0].mean(axis=1)))
+            places.append((n, len(names), r))
+        names.append({"unit": one.unit, "subject": one.subject})
+    if not names:
+        raise InputError("no usable test scan; assign subjects to the split test")
+    found = ratios_of(fit_ratios(items, options, [":".join(pair) for pair in ratios]), ratios)
+    shape = (len(names), replicates)
+    averages = {n: np.full((*shape, len(items[0][1]), len(ppm)), np.nan, np.complex64) for n in sizes}
+    fitted = {n: np.full((*shape, len(ratios)), np.nan) for n in sizes}
+    reference = np.full((len(names), len(ratios)), np.nan)
+    for (scan, fids), (n, unit, r), values in zip(items, places, found, strict=True):
+        if n == 0:
+            reference[unit] = values
+            continue
+        average = window_spectra(fids, ppm, scan.dwell_s, scan.frequency_mhz)
+        averages[n][unit, r] = normalised(average[None], ppm)[0]
+        fitted[n][unit, r] = values
+    return Tested(pd.DataFrame(names), averages, fitted, reference)

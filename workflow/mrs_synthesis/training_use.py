@@ -31,8 +31,8 @@ import numpy as np
 from mrs_synthesis import agreement, cells, evaluate, generator, seeds, share_of_bound
 from mrs_synthesis import training_examples as examples
 from mrs_synthesis.agreement import Paired
-from mrs_synthesis.stage import InputError, SkippedError, require, run
 from mrs_synthesis.regressor import Regressor, train
+from mrs_synthesis.stage import InputError, SkippedError, require, run
 from mrs_synthesis.training_examples import Examples, Unit
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ DESCRIPTIONS = {
             "synthetic": "As many averages of as many subjects drawn by the generative model, labelled by the fit of "
             "their noise-free spectra",
             "both": "real and synthetic together",
-            "real_augmented": "The training subjects with fresh noise, shift, phase and line width, ten for one of real",
+            "real_augmented": "The training subjects with fresh noise, shift, phase and broadening, ten for each real",
             "synthetic_x10": "As synthetic, ten times as many subjects",
             FLOOR: "No regressor: the mean label of the training subjects for everybody",
             FIT: "No regressor: linear-combination fit of the same test averages",
@@ -213,3 +213,155 @@ def scores(
             words = (share_of_bound.BETTER, share_of_bound.WORSE, share_of_bound.ALIKE)
             row[verdict] = words[0] if better else words[1] if worse else words[2]
     return table
+
+
+def true_ratios(units: pd.DataFrame, truth: pd.DataFrame, ratios: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Return the phantom's true ratios to tCr of the units, (units, ratios); NaN where unknown."""
+    import pandas as pd
+
+    asked = [units.assign(condition=c, metabolite=m, ratio=i) for i, (c, m) in enumerate(ratios)]
+    known = evaluate.with_truth(pd.concat(asked), ratios, truth)
+    wide = known.pivot(index="unit", columns="ratio", values="reference")
+    return wide.reindex(index=units["unit"], columns=range(len(ratios))).to_numpy(float)
+
+
+def compare(
+    known: Known,
+    tested: examples.Tested,
+    reference: np.ndarray,
+    ratios: Sequence[tuple[str, str]],
+    *,
+    n_seeds: int,
+    n_resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Train on all sources, predict the test averages, and return the table.
+
+    Parameters
+    ----------
+    known, tested
+        What may be learnt from, and what is predicted.
+    reference
+        True (or reference) ratios of the test units, (units, ratios).
+    ratios
+        (condition, metabolite) pairs.
+    n_seeds, n_resamples, seed
+        Regressors of each source, bootstrap resamples, the study's seed.
+    """
+    import pandas as pd
+
+    numbers = {name: i for i, name in enumerate(sorted(set(tested.units["subject"])))}
+    subject = tested.units["subject"].map(numbers).to_numpy()
+    drawn = agreement.resample(len(numbers), n_resamples, seeds.generator(seed, "training_use", "subjects"))
+    rows = []
+    for n, spectra in tested.spectra.items():
+        found, sets = learn(known, n, n_seeds, seed)
+        present = np.isfinite(spectra).all(axis=(2, 3))
+        predicted = {}
+        for source, regressors in found.items():
+            values = np.full((len(regressors), *present.shape, len(ratios)), np.nan)
+            for own, one in zip(values, regressors, strict=True):
+                own[present] = one.predict(spectra[present])
+            predicted[source] = values
+        mean = np.nanmean(sets["real"].labels, axis=0)
+        predicted[FLOOR] = np.where(present[..., None], mean, np.nan)[None]
+        predicted[FIT] = tested.fitted[n][None]
+        for i, (condition, metabolite) in enumerate(ratios):
+            table = scores({s: v[..., i] for s, v in predicted.items()}, reference[:, i], subject, drawn)
+            for source, row in table.items():
+                own = sets.get(source, sets["real"] if source == FLOOR else None)
+                trained = {"n_train_subjects": len(np.unique(own.subject)), "n_train": len(own.labels)} if own else {}
+                metric = f"RMS error of {condition}:{metabolite}/tCr from {n} transients / percent"
+                names = {"metric": metric, "condition": condition, "metabolite": metabolite, "n_transients": n}
+                rows.append(names | {"source": source} | trained | row)
+    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    return table.astype({"n_train_subjects": "Int64", "n_train": "Int64"})
+
+
+def read_known(
+    units: pd.DataFrame, index: pd.DataFrame, asked: Sequence[tuple[str, str]], a: argparse.Namespace, grid: dict
+) -> tuple[Known, list[tuple[str, str]]]:
+    """Return what may be learnt from, with the fits that label it, and the ratios that could be fitted."""
+    training, validation = (
+        list(examples.read_units(units, index, a.derivatives, grid, split)) for split in ("train", "validation")
+    )
+    if len(training) < 2 or not validation:
+        raise InputError(
+            f"{a.training / 'index.tsv'}: {len(training)} training and {len(validation)} validation scans, expected at "
+            "least 2 and 1; assign subjects to these splits"
+        )
+    ppm, wanted = np.asarray(grid["ppm"]), [":".join(pair) for pair in asked]
+    drawn = examples.draw(a.model, training, a.prior, a.seed)
+    own = examples.fit_ratios([(u.scan, u.mean_fid) for u in [*training, *validation]], a.quantify, wanted)
+    ratios = [pair for pair in asked if pair in own]
+    if not ratios:
+        raise InputError(f"--ratios: none of {' '.join(wanted)} was fitted; name fitted ones")
+    made = examples.ratios_of(examples.fit_ratios(drawn.fids(training, ppm), a.quantify, wanted), ratios)
+    labels = examples.ratios_of(own, ratios)
+    parts = (labels[: len(training)], labels[len(training) :], drawn, made.reshape(len(training), -1, len(ratios)))
+    return Known(training, validation, *parts, ppm), ratios
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train one small regressor of ratios to tCr on real, on synthetic and on both kinds of spectra, and compare."""
+    parser = argparse.ArgumentParser(prog="python -m mrs_synthesis.training_use", description=main.__doc__)
+    parser.add_argument("--units", type=Path, required=True, help="table of scans")
+    parser.add_argument("--derivatives", type=Path, required=True, help="folder of the preprocessed scans")
+    parser.add_argument("--training", type=Path, required=True, help="folder of the training set (for the splits)")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the trained generative model")
+    parser.add_argument("--prior", choices=("standard", "fitted"), default="standard", help="of the model paper")
+    parser.add_argument("--truth", type=Path, help="phantom: true ratios; else the reference transients' fits count")
+    parser.add_argument("--ratios", nargs="+", required=True, help="CONDITION:METABOLITE, e.g. DIFF:GABA+")
+    parser.add_argument("--n-real", type=int, nargs="+", required=True, help="transients of an average")
+    parser.add_argument("--n-total", type=int, nargs="+", required=True, help="the study's, for its plan of cells")
+    parser.add_argument("--count", choices=cells.COUNTS, default="per_condition", help="what these two count")
+    parser.add_argument("--replicates", type=int, default=4, help="averages of a test scan (default: 4)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="regressors of each source (default: %(default)s)")
+    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the confidence intervals")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="table (TSV)")
+    parser.add_argument(
+        "--quantify", nargs=argparse.REMAINDER, default=[], help="all that follows: flags of quantify, --basis at least"
+    )
+    a = parser.parse_args(argv)
+    from mrs_synthesis.dictionary import write_described_table
+    from mrs_synthesis.files import read_table
+
+    asked = [tuple(text.split(":")) for text in dict.fromkeys(a.ratios)]
+    if any(len(pair) != 2 or not all(pair) for pair in asked):
+        raise InputError(f"--ratios {' '.join(a.ratios)}: expected CONDITION:METABOLITE each, e.g. DIFF:GABA+")
+    if a.seeds < 1:
+        raise InputError(f"--seeds {a.seeds}: expected 1 or more")
+    grid = generator.read_config(a.model)["grid"]
+    try:
+        units = read_table(require(a.units), ("unit", "folder", "subject", "site"))
+        index = read_table(require(a.training / "index.tsv"), ("unit", "transient", "split"))
+        truth = None if a.truth is None else read_table(require(a.truth), ("subject", "metabolite", "per_tcr"))
+    except (SkippedError, ValueError) as error:
+        raise InputError(str(error)) from None
+    pairs = cells.amounts(a.n_real, a.n_total, a.count, len(grid["conditions"]))
+    known, ratios = read_known(units, index, asked, a, grid)
+    held_out = examples.read_units(units, index, a.derivatives, grid, "test", compact=False)
+    tested = examples.read_tests(held_out, pairs, a.replicates, ratios, known.ppm, a.quantify, a.seed)
+    reference = tested.reference if truth is None else true_ratios(tested.units, truth, ratios)
+    if not np.isfinite(reference).any():
+        raise InputError(f"{a.truth or a.derivatives}: no test subject has a value to compare with; check the names")
+    sizes = {"n_seeds": a.seeds, "n_resamples": a.bootstrap, "seed": a.seed}
+    table = compare(known, tested, reference, ratios, **sizes)
+    few = f": few, so read the intervals, and {FLOOR} first" if len(known.training) < FEW else ""
+    about = (
+        "One ratio to tCr, predicted by one regressor that was trained on one source of spectra; "
+        f"{len(known.training)} real training scans{few}; {a.seeds} seeds of the regressor"
+    )
+    write_described_table(a.output, table, about, DESCRIPTIONS)
+    for row in table.to_dict("records"):
+        spread = "" if np.isnan(row["seed_sd"]) else f", SD between seeds {row['seed_sd']:.1f}"
+        print(
+            f"{row['condition']}:{row['metabolite']}/tCr, {row['n_transients']} transients, {row['source']}: "
+            f"{row['value']:.1f} % ({row['ci_low']:.1f} to {row['ci_high']:.1f}{spread}), slope {row['slope']:.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -37,6 +37,7 @@ rule write_report:
         water="<results>/tables/water.tsv" if SYNTHETIC_KINDS else [],
         memorisation="<results>/tables/memorisation.tsv" if SYNTHETIC_KINDS else [],
         losses="<results>/model/losses.csv",
+        card="<results>/model/README.md",
         config="<results>/config.json",
         statuses=all_statuses(),
     output:

@@ -14,7 +14,6 @@ rule train:
         model="<results>/model/model.safetensors",
         config="<results>/model/config.json",
         density=DENSITY,
-        card="<results>/model/README.md",
         losses="<results>/model/losses.csv",
         figure=report(
             "<results>/model/losses.svg",
