@@ -38,6 +38,12 @@ include: "workflow/rules/training_use.smk"
 include: "workflow/rules/intervals.smk"
 
 
+if config["augment"]["design"] == "augmentation":  # a reconstruction fills no cells
+
+    include: "workflow/rules/ablation_inputs.smk"
+    include: "workflow/rules/ablation.smk"
+
+
 report: "workflow/report/workflow.rst"
 
 

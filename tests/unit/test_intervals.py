@@ -228,10 +228,16 @@ def test_missing_fits(tmp_path, capsys):
     assert "left out: " in capsys.readouterr().out
 
 
+def no_real_cells(folder):
+    table = read_table(folder / "concentrations.tsv")
+    write_table(folder / "concentrations.tsv", table[table["source"] == "reference"])
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (lambda f: (f / "model" / "config.json").unlink(), "train the model again"),
+        (no_real_cells, "the design augmentation"),
         (lambda f: (f / "units.tsv").write_text("unit\tfolder\n"), "no column subject"),
         (lambda f: (f / "sub-02" / "mrs" / "sub-02_acq-x_desc-posterior_mrsfit.tsv").unlink(), "no such file"),
         (lambda f: files(f, "sub-02_acq-x", "posterior", [(0, "sub-02_acq-x", 2, 0, 0)], [1.0, 2], 0.0), "quantify"),

@@ -116,12 +116,12 @@ def test_difference_alone_has_no_ratio(study):
 
 def test_nearest_basis_is_used(study):
     write_set(study / "far", mhz=123.25)
-    folder, bases = quantify.choose_set([study / "far", study / "set"], 127.8, ["OFF", "DIFF"])
+    folder, bases = basis_sets.choose_set([study / "far", study / "set"], 127.8, ["OFF", "DIFF"])
     assert folder == study / "set" and bases["OFF"].frequency_mhz == 127.8
     with pytest.raises(InputError, match="no basis set with UNEDITED"):
-        quantify.choose_set([study / "set"], 127.8, ["UNEDITED"])
+        basis_sets.choose_set([study / "set"], 127.8, ["UNEDITED"])
     with pytest.raises(InputError, match="5 %"):
-        quantify.choose_set([study / "set"], 297.2, ["OFF"])
+        basis_sets.choose_set([study / "set"], 297.2, ["OFF"])
 
 
 @pytest.mark.parametrize(
@@ -356,5 +356,5 @@ def test_a_basis_set_for_the_echo_time_goes_before_one_nearer_in_frequency(study
     write_set(study / "short", te_ms=30.0)
     write_set(study / "long", mhz=127.0, te_ms=68.0)
     folders = [study / "short", study / "long"]
-    assert quantify.choose_set(folders, MHZ, ["OFF"], 68.0)[0] == study / "long"
-    assert quantify.choose_set(folders, MHZ, ["OFF"], None)[0] == study / "short"
+    assert basis_sets.choose_set(folders, MHZ, ["OFF"], 68.0)[0] == study / "long"
+    assert basis_sets.choose_set(folders, MHZ, ["OFF"], None)[0] == study / "short"

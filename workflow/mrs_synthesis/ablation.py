@@ -1,12 +1,10 @@
 """From the paper-like model to the model of subjects, one element at a time: the tables `ablation`, `ablation_bias`.
 
 Every variant of `VARIANTS` is the one before with one element changed, and fills up the study's smallest n_real. The
-same replicates count for the variants, the null controls and the real transients alone.
+same replicates count for the variants, the null controls and the n_real real transients alone.
 
-Single synthetic transients are those of each scan's first replicate; held-out real ones are those that no cell uses.
-Synthetic transients as acquired are preprocessed again as real ones are: noise and fidelity are those of the aligned
-transients, and for their water what preprocessing took is put back, to both. The row `real` is the ceiling: its noise
-compares two halves of the held-out transients, its water and fidelity are those of the training subjects.
+`ablation_signal` says what single transients are compared in. The row `real` is the ceiling: its noise compares two
+halves of the held-out transients, its water and fidelity are those of the training subjects.
 """
 
 from __future__ import annotations
@@ -20,16 +18,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import augment, cells, evaluate, noise_table, seeds, two_sample, water_table
-from mrs_synthesis.assemble import window_spectra
+from mrs_synthesis import ablation_signal, evaluate, seeds
 from mrs_synthesis.controls import CONTROLS
-from mrs_synthesis.noise_statistics import Values, real_values, synthetic_values
-from mrs_synthesis.stage import InputError, SkippedError, require, run
+from mrs_synthesis.stage import InputError, require, run
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from mrs_synthesis.scans import Scan
 
 
 @dataclass(frozen=True)
@@ -60,18 +54,11 @@ VARIANTS = (
 MODES = ("random", "interpolation")
 MOST_REPLICATES = 2  # what comes as acquired is preprocessed again, transient by transient
 CONTROL, REAL = "control", "real"
-# Column: metric of the noise table
-NOISE = {
-    "noise_sd_ratio": "sd_ratio_window_late",
-    "noise_averaging_slope": "averaging_slope_window",
-    "noise_real_imaginary": "correlation_real_imaginary_fid",
-}
-WATER_P = ("amplitude", "phase", "shift")
-LOW, HIGH = "Lower end of the 95 % bootstrap interval over subjects", "Upper end of this interval"
 ROWS = {
     "variant": {
         "Description": "Each with one element more than the one before; control: none of them",
-        "Levels": {variant.name: variant.added for variant in VARIANTS} | {CONTROL: "Real transients or a null control"},
+        "Levels": {variant.name: variant.added for variant in VARIANTS}
+        | {CONTROL: "Real transients or a null control"},
     },
     "added": {"Description": "The element that the variant before lacks"},
     "source": {"Description": "Synthesis mode; real: real transients; or a null control"},
@@ -80,41 +67,6 @@ ROWS = {
         "preprocessed again"
     },
 }
-DESCRIPTIONS = ROWS | {
-    "noise_sd_ratio": {
-        "Description": "SD of the noise of single transients over that of held-out real ones, late in the FIDs, 0.2 to "
-        "4.2 ppm; mean over subjects and edit conditions (table noise: sd_ratio_window_late)"
-    },
-    "noise_sd_ratio_ci_low": {"Description": LOW},
-    "noise_sd_ratio_ci_high": {"Description": HIGH},
-    "noise_averaging_slope": {
-        "Description": "Slope of log SD of the mean of n transients on log n; -0.5: independent (averaging_slope_window)"
-    },
-    "noise_real_imaginary": {
-        "Description": "Correlation of the noise's real and imaginary part (correlation_real_imaginary_fid)"
-    },
-    "water_accuracy": {
-        "Description": "How often a classifier, trained on other subjects, tells residual water from that of held-out "
-        "real transients; 0.5: never better than chance (table water: classifier_accuracy)"
-    },
-    "water_accuracy_ci_low": {"Description": LOW},
-    "water_accuracy_ci_high": {"Description": HIGH},
-    **{
-        f"water_{name}_p": {
-            "Description": f"p value of the energy test of the water's {name}, subjects permuted within sites; missing "
-            "where there are too few of them"
-        }
-        for name in WATER_P
-    },
-    "fidelity_accuracy": {
-        "Description": "How often a classifier, trained on other subjects, tells single aligned transients in the "
-        "model's window from held-out real ones; 0.5: never better than chance"
-    },
-    "fidelity_accuracy_ci_low": {"Description": LOW},
-    "fidelity_accuracy_ci_high": {"Description": HIGH},
-    "training_s": {"Description": "Wall time of the training, which variants of one model share", "Units": "s"},
-    "n": {"Description": "Test subjects"},
-}
 BIAS_COLUMNS = (
     *("variant", "source", "decoder", "metabolite", "condition", "n_real", "n_total"),
     *("bias_percent", "bias_ci_low", "bias_ci_high", "tost_p", "rmse_percent", "slope", "slope_ci_low"),
@@ -122,127 +74,9 @@ BIAS_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Transients:
-    """Single transients of one scan, real or synthetic.
-
-    Attributes
-    ----------
-    aligned
-        FIDs (E, n, N), without water.
-    water
-        What preprocessing took from them, same shape; 0: nothing.
-    data
-        ``scale``, ``dwell_s`` and ``frequency_mhz`` of the scan.
-    """
-
-    aligned: np.ndarray
-    water: np.ndarray | float
-    data: Mapping
-
-    def fidelity_rows(self, ppm: np.ndarray) -> np.ndarray:
-        """Return what the classifier sees, a row per condition and transient: the window, and the condition."""
-        n_conditions, n, _ = self.aligned.shape
-        values = window_spectra(self.aligned, ppm, self.data["dwell_s"], self.data["frequency_mhz"])
-        flat = values.reshape(n_conditions * n, -1) / self.data["scale"]
-        size = np.log(np.maximum(np.abs(flat), 1e-6))
-        condition = np.repeat(np.arange(n_conditions), n)[:, None].astype(float)
-        return np.concatenate([flat.real, flat.imag, size, condition], axis=1)
-
-    def water_windows(self, ppm: np.ndarray) -> np.ndarray:
-        """Return spectra (E, n, len(ppm)) about water."""
-        return water_table.windows_of(self.aligned + self.water, self.data, ppm)
-
-
-def read_synthetic(path: Path, scan: Scan, options: augment.PreprocessOptions | None) -> tuple[list[int], tuple]:
-    """Return the held-out transients of a file's plan, and FIDs and water of its first replicate's synthetic ones.
-
-    Parameters
-    ----------
-    path
-        Synthetic transients.
-    scan
-        The scan that they belong to.
-    options
-        Of its preprocessing, if they are as acquired.
-
-    Raises
-    ------
-    InputError
-        If the file has no plan, or does not belong to the scan.
-    SkippedError
-        If the synthesis failed.
-    """
-    from mrs_synthesis.preprocess_batched import process
-    from mrs_synthesis.scans import read_scan, sidecar_path
-
-    sidecar = require(sidecar_path(path))
-    try:
-        plan = json.loads(sidecar.read_text())["Plan"]
-        held = sorted(int(k) for k in plan["Reference"])
-        start, stop = plan["Replicates"][0]["DynRange"]
-    except (ValueError, KeyError, TypeError, IndexError):
-        raise InputError(f"{sidecar}: no plan of the synthesis; synthesise again") from None
-    made = read_scan(path)
-    if made.conditions != scan.conditions or made.n_points != scan.n_points or held[-1] >= scan.fids.shape[1]:
-        raise InputError(f"{path}: does not belong to the preprocessed scan of its name; synthesise again")
-    fids = made.fids[:, start:stop, 0]
-    if options is None:
-        return held, (fids, 0.0)
-    done = process(scan.with_fids(fids[:, :, None]), None, options)
-    kept = np.all(done.reason == "", axis=0)
-    return held, (done.fids[:, kept], done.water_fid[:, kept])
-
-
-def noise_values(parts: Sequence[Transients], held: Transients) -> tuple[list[Values], list[Values]]:
-    """Return the noise of synthetic transients, by condition, and that of the held-out real ones."""
-    synthetic, real = [], []
-    axis = (held.data["dwell_s"], held.data["frequency_mhz"])
-    for c, fids in enumerate(held.aligned):
-        n_pairs = min(fids.shape[0], *(part.aligned.shape[1] for part in parts))
-        levels, own = real_values(fids, *axis, n_pairs)
-        real += own
-        synthetic += synthetic_values([part.aligned[c] for part in parts], *axis, levels, n_pairs)
-    return synthetic, real
-
-
-def compared(
-    groups: tuple[Sequence[Transients], Sequence[Transients]],
-    sites: tuple[Sequence[str], Sequence[str]],
-    ppm: np.ndarray,
-    rng: np.random.Generator,
-    n_resamples: int,
-) -> dict[str, float]:
-    """Return the columns of water and of fidelity, given held-out real transients and others."""
-    axis = water_table.window_ppm()
-    windows = [[one.water_windows(axis) for one in group] for group in groups]
-    found = water_table.compare(*windows, sites, axis, rng, n_resamples)
-    row = {f"water_{name}_p": found[f"{name}_p"][0] for name in WATER_P}
-    rows = [[one.fidelity_rows(ppm) for one in group] for group in groups]
-    fidelity = two_sample.classify(*rows, sites, rng, n_resamples)
-    for name, values in (("water", found["classifier_accuracy"]), ("fidelity", fidelity)):
-        names = (f"{name}_accuracy", f"{name}_accuracy_ci_low", f"{name}_accuracy_ci_high")
-        row |= dict(zip(names, values, strict=True))
-    return row
-
-
-def noise_columns(blocks: Mapping[str, Sequence[Values]], n_resamples: int, rng: np.random.Generator) -> dict:
-    """Return the columns of the noise, from the blocks' values by subject."""
-    row = {}
-    for column, metric in NOISE.items():
-        found = noise_table.summarise(blocks, metric, n_resamples, rng)
-        row[column] = found["value"]
-        if column == "noise_sd_ratio":
-            row |= {f"{column}_ci_low": found["ci_low"], f"{column}_ci_high": found["ci_high"]}
-    return row
-
-
-def read_real(
-    units: Sequence[Mapping], derivatives: Path, index: pd.DataFrame, split: str
-) -> list[tuple[Mapping, Transients]]:
-    """Return row and transients of every unit with transients of a split."""
-    group = water_table.read_group(units, derivatives, index, split)
-    return [(row, Transients(data["fids"], data["water"], data)) for row, data in group]
+def variant_derivatives(folder: Path, variant: Variant) -> Path:
+    """Return the folder of a variant's synthetic transients, cells and fits."""
+    return Path(folder) / variant.name / variant.decoder.capitalize() / "derivatives"
 
 
 def signal_table(
@@ -269,63 +103,21 @@ def signal_table(
     """
     import pandas as pd
 
-    from mrs_synthesis.files import read_table
-    from mrs_synthesis.scans import read_scan
-
-    index = read_table(require(training / "index.tsv"), ("unit", "transient", "split", "scale"))
     ppm = np.asarray(json.loads(require(training / "grid.json").read_text())["ppm"])
-    tested = read_real(units, derivatives, index, "test")
-    learned = read_real(units, derivatives, index, "train")
-    chosen = index[index["split"] == "test"].groupby("unit")["transient"].unique()
-    table, real_noise, every_held = [], {}, {}
+    tested, learned = (ablation_signal.read_real(units, training, derivatives, split) for split in ("test", "train"))
+    table, pairs = [], []
     for variant in VARIANTS:
         for mode in MODES:
-            blocks, held_group, made_group, sites = {}, [], [], []
-            for row, all_real in tested:
-                unit, site = row["unit"], str(row["site"])
-                scan_path = Path(derivatives) / row["folder"] / "mrs" / f"{unit}_desc-preproc_svs.nii.gz"
-                options = augment.preprocess_options(scan_path) if variant.decoder == "acquired" else None
-                prefix = variant_derivatives(folder, variant) / row["folder"] / "mrs" / unit
-                path = cells.synthetic_path(prefix, mode, variant.decoder)
-                try:
-                    reference, parts = read_synthetic(path, read_scan(scan_path), options)
-                    place = np.searchsorted(np.sort(chosen[unit]), reference)
-                    held = Transients(all_real.aligned[:, place], all_real.water[:, place], all_real.data)
-                    made = Transients(*parts, all_real.data)
-                    if len(reference) < noise_table.FEWEST:
-                        raise SkippedError(f"{len(reference)} held-out transients, expected {noise_table.FEWEST}")
-                    values, own = noise_values([made], held)
-                except SkippedError as error:
-                    print(f"left out: {unit}, {variant.name}: {error}", flush=True)
-                    continue
-                blocks.setdefault(row["subject"], []).extend(values)
-                real_noise.setdefault((row["subject"], unit), own)
-                every_held.setdefault(unit, (held, site))
-                held_group.append(held)
-                made_group.append(made)
-                sites.append(site)
-            if not held_group:
-                raise InputError(f"{folder}: no synthetic transients of {variant.name}; see the status files there")
+            own = variant_derivatives(folder, variant)
+            pairs = ablation_signal.read_made(tested, derivatives, own, mode, variant.decoder)
             rng = seeds.generator(seed, "ablation", variant.name, mode)
-            names = {"variant": variant.name, "added": variant.added, "source": mode, "decoder": variant.decoder}
-            names |= noise_columns(blocks, n_resamples, rng) | {"n": len(blocks)}
-            names |= compared((held_group, made_group), (sites, sites), ppm, rng, n_resamples)
-            table.append(names | {"training_s": seconds.get(variant.trained, np.nan)})
+            row = {"variant": variant.name, "added": variant.added, "source": mode, "decoder": variant.decoder}
+            row |= {"training_s": seconds.get(variant.trained, np.nan)}
+            table.append(row | ablation_signal.describe(pairs, ppm, rng, n_resamples))
     rng = seeds.generator(seed, "ablation", REAL)
-    blocks = {}
-    for (subject, _), values in real_noise.items():
-        blocks.setdefault(subject, []).extend(values)
-    row = {"variant": CONTROL, "added": "n/a", "source": REAL, "decoder": "n/a", "n": len(blocks)}
-    row |= noise_columns(blocks, n_resamples, rng)
-    held, sites = zip(*every_held.values(), strict=True)
-    strata = (sites, [str(row["site"]) for row, _ in learned])
-    row |= compared((held, [one for _, one in learned]), strata, ppm, rng, n_resamples)
-    return pd.DataFrame([*table, row], columns=list(DESCRIPTIONS))
-
-
-def variant_derivatives(folder: Path, variant: Variant) -> Path:
-    """Return the folder of a variant's synthetic transients, cells and fits."""
-    return Path(folder) / variant.name / variant.decoder.capitalize() / "derivatives"
+    row = {"variant": CONTROL, "added": "n/a", "source": REAL, "decoder": "n/a"}
+    table.append(row | ablation_signal.describe_real(pairs, learned, ppm, rng, n_resamples))
+    return pd.DataFrame(table, columns=[*ROWS, *ablation_signal.DESCRIPTIONS])
 
 
 def quantification_rows(
@@ -371,12 +163,9 @@ def quantification_rows(
     real = study["source"] == REAL
     if not (real & (study["n_real"] == few)).any():
         raise InputError(f"concentrations: no cells of {few} real transients; run the study with the same config")
-    compared_ones = (study["n_real"] == few) & (study["replicate"] >= replicates)
-    rows = [referred(study)[lambda part: part.index >= 0]]
-    own = rows[0]
-    keys = ["unit", "cell"]
-    kept = study.loc[(controls | real) & ~compared_ones, keys].drop_duplicates()
-    rows = [own.merge(kept, on=keys)]
+    further = (study["n_real"] == few) & (study["replicate"] >= replicates)
+    kept = study.loc[(controls | real) & ~further, ["unit", "cell"]].drop_duplicates()
+    rows = [referred(study).merge(kept, on=["unit", "cell"])]
     for name, part in variants.items():
         filled = referred(part)
         filled = filled[filled["source"].isin(MODES) & (filled["replicate"] < replicates)]
@@ -403,7 +192,7 @@ def bias_rows(rows: pd.DataFrame, margin: float, n_resamples: int, seed: int) ->
 
 
 def read_seconds(folder: Path | None) -> dict[str, float]:
-    """Return the wall time of each training from Snakemake's benchmarks ``train_<model>.tsv``; none without a folder."""
+    """Return the wall time of each training, from Snakemake's benchmarks in a folder; none without one."""
     from mrs_synthesis.files import read_table
 
     if folder is None:
@@ -450,12 +239,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     variants = {v.name: evaluate.collect(units, variant_derivatives(a.folder, v), a.engine)[0] for v in VARIANTS}
     rows = quantification_rows(study, variants, a.ratios, a.replicates, truth)
     scope = "; training and test transients are of the same subjects" if split_unit == "transient" else ""
-    about = f"One ratio to tCr from one variant or control, against {'the truth' if a.truth else 'the reference'}{scope}"
+    about = (
+        f"One ratio to tCr from one variant or control, against {'the truth' if a.truth else 'the reference'}{scope}"
+    )
     write_described_table(a.bias, bias_rows(rows, a.tost_margin_percent, a.bootstrap, a.seed), about, ROWS)
     listed = every.where(every.notna(), "n/a").to_dict("records")
     table = signal_table(listed, a.training, a.derivatives, a.folder, a.bootstrap, a.seed, seconds)
     about = f"Single synthetic transients of one variant beside held-out real ones{scope}"
-    write_described_table(a.output, table, about, DESCRIPTIONS)
+    write_described_table(a.output, table, about, ROWS | ablation_signal.DESCRIPTIONS)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ conditions. CONDITION is OFF, ON, DIFF or UNEDITED; DIFF is ON - OFF without a f
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = [
     "at_frequency",
     "check_against_data",
     "check_peaks",
+    "choose_set",
     "difference",
     "orient",
     "read",
@@ -66,6 +68,44 @@ def at_frequency(basis: Basis, frequency_mhz: float) -> Basis:
             "give a basis simulated for this field strength"
         )
     return replace(basis, dwell_s=basis.dwell_s * ratio, frequency_mhz=frequency_mhz)
+
+
+def choose_set(
+    folders: Sequence[Path], frequency_mhz: float, conditions: Sequence[str], te_ms: float | None = None
+) -> tuple[Path, dict]:
+    """Return the folder of the basis set nearest in frequency that has all conditions, and its bases.
+
+    Sets for the data's echo time, or that state none, go before others.
+
+    Raises
+    ------
+    InputError
+        If no set has them, or the nearest is more than 5 % off.
+    """
+    candidates = []
+    for folder in map(Path, folders):
+        if not all(any((folder / condition).glob("*.json")) for condition in conditions):
+            continue
+        summary = folder / "basis.json"
+        stated = json.loads(summary.read_text()) if summary.exists() else {}
+        frequency = stated.get("frequency_mhz") or read_json_folder(folder / conditions[0]).frequency_mhz
+        other = None not in (te_ms, stated.get("te_ms")) and abs(te_ms - stated["te_ms"]) > TE_TOLERANCE_MS
+        candidates.append((other, abs(float(frequency) - frequency_mhz), str(folder)))
+    if not candidates:
+        raise InputError(
+            f"{', '.join(map(str, folders))}: no basis set with {' and '.join(conditions)}; "
+            "make one with `python -m mrs_synthesis.basis`"
+        )
+    folder = Path(min(candidates)[-1])
+    bases = {}
+    for condition in conditions:
+        basis = read_json_folder(folder / condition)
+        try:
+            check_peaks(basis, condition)
+            bases[condition] = at_frequency(basis, frequency_mhz)
+        except InputError as error:
+            raise InputError(f"{folder / condition}: {error}") from None
+    return folder, bases
 
 
 def difference(on: Basis, off: Basis) -> Basis:

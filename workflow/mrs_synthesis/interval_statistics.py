@@ -32,7 +32,7 @@ def posterior_interval(values: np.ndarray, systematic: float = 0.0) -> tuple[flo
     if k < max(2, values.size / 2):
         return float("nan"), float("nan"), float("nan"), k
     mean, sd, factor = float(usable.mean()), float(usable.std(ddof=1)), t_factor(k)
-    # The quantile of the draws alone also for the sum: too large by little, for the other part is known better or alike
+    # One quantile for both parts, though the second is known from another number of subjects
     half = float(np.hypot(factor * sd, factor / np.sqrt(1 + 1 / k) * systematic * mean))
     return mean, mean - half, mean + half, k
 

@@ -285,11 +285,6 @@ def interval_table(
         (condition, metabolite) pairs.
     replicates
         Replicates of each n_real that count.
-
-    Raises
-    ------
-    InputError
-        If no cell has real transients alone.
     """
     import pandas as pd
 
@@ -297,8 +292,6 @@ def interval_table(
     own = rows[rows["source"] == "reference"][["unit", *RATIO, "per_tcr_sd"]]
     own = own.rename(columns={"per_tcr_sd": "reference_sd"})
     parts = [crlb_intervals(rows, replicates)]
-    if parts[0].empty:
-        raise InputError("concentrations: no filled cell and none of its real transients alone; intervals need these")
     if posterior is not None:
         known = rows.drop_duplicates("unit")[["unit", "subject", "site"]]
         reference = rows[["unit", *RATIO, "reference"]].drop_duplicates(["unit", *RATIO])
@@ -316,8 +309,8 @@ def interval_table(
         true = evaluate.with_truth(pairs, ratios, truth).rename(columns={"reference": "truth"})
         table = table.merge(true, on=["subject", *RATIO], how="left", validate="many_to_one")
     rank = {pair: i for i, pair in enumerate(ratios)}
-    order = [[rank[pair] for pair in zip(table["condition"], table["metabolite"], strict=True)]]
-    order = table.assign(_ratio=order[0], _method=table["method"].map(METHODS.index))
+    ratio = [rank[pair] for pair in zip(table["condition"], table["metabolite"], strict=True)]
+    order = table.assign(_ratio=ratio, _method=table["method"].map(METHODS.index))
     order = order.sort_values(["unit", "_ratio", "n_real", "replicate", "_method"], kind="stable")
     return table.loc[order.index, list(INTERVALS)].reset_index(drop=True)
 
@@ -349,6 +342,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         truth = read_table(require(a.truth), ("subject", "metabolite", "per_tcr")) if a.truth else None
     except ValueError as error:
         raise InputError(str(error)) from None
+    if not (concentrations["source"] == "real").any():
+        raise InputError(f"{a.concentrations}: no cell of real transients alone; expected the design augmentation")
     ratios = evaluate.choose_ratios(a.ratios, concentrations)
     posterior, fitted = None, concentrations.iloc[:0]
     if generator.read_config(a.model)["model"] == "subject":

@@ -44,7 +44,7 @@ def row_sd(data: TrainingSet) -> np.ndarray:
         row = data.index.iloc[wrong[0]]
         raise InputError(
             f"{data.folder / 'index.tsv'}: noise_sd {row['noise_sd']} of {row['unit']}, transient {row['transient']}, "
-            "expected a positive number; use --likelihood analytic for data without measured noise"
+            "expected a positive number; use --model paper --likelihood analytic for data without measured noise"
         )
     return result
 
@@ -74,7 +74,7 @@ def check(data: TrainingSet, sd: np.ndarray) -> dict[str, float]:
         if ratio < LEAST_RATIO:
             raise InputError(
                 f"{unit}: transients differ by {ratio:.2f} times their measured noise, expected at least 1 (another "
-                "number of points than in grid.json, or smoothed data); use --likelihood analytic"
+                "number of points than in grid.json, or smoothed data); use --model paper --likelihood analytic"
             )
         if ratio > NOTED_RATIO:
             print(

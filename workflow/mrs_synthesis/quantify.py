@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 
 from mrs_synthesis import basis as basis_sets
 from mrs_synthesis import fit_cells, fit_checks, fitting, lcm_model, metabolites, water
-from mrs_synthesis.basis_read import TE_TOLERANCE_MS
 from mrs_synthesis.files import read_table
 from mrs_synthesis.fitting import Fitted, Task
 from mrs_synthesis.stage import InputError, SkippedError, add_status_argument, run, run_subject
@@ -23,44 +21,6 @@ CONDITIONS = ("OFF", "ON", "DIFF", "UNEDITED")
 ROLES = ("ecc", "concentration", "both", "embedded", "none")
 CHUNK = 1024  # cells; 2048 points: 0.2 GB for all that is kept of them
 CHUNK_PER_PROCESS = 16  # of FSL-MRS, which takes seconds for each
-
-
-def choose_set(
-    folders: Sequence[Path], frequency_mhz: float, conditions: Sequence[str], te_ms: float | None = None
-) -> tuple[Path, dict]:
-    """Return the folder of the basis set nearest in frequency that has all conditions, and its bases.
-
-    Sets for the data's echo time, or that state none, go before others.
-
-    Raises
-    ------
-    InputError
-        If no set has them, or the nearest is more than 5 % off.
-    """
-    candidates = []
-    for folder in map(Path, folders):
-        if not all(any((folder / condition).glob("*.json")) for condition in conditions):
-            continue
-        summary = folder / "basis.json"
-        stated = json.loads(summary.read_text()) if summary.exists() else {}
-        frequency = stated.get("frequency_mhz") or basis_sets.read_json_folder(folder / conditions[0]).frequency_mhz
-        other = None not in (te_ms, stated.get("te_ms")) and abs(te_ms - stated["te_ms"]) > TE_TOLERANCE_MS
-        candidates.append((other, abs(float(frequency) - frequency_mhz), str(folder)))
-    if not candidates:
-        raise InputError(
-            f"{', '.join(map(str, folders))}: no basis set with {' and '.join(conditions)}; "
-            "make one with `python -m mrs_synthesis.basis`"
-        )
-    folder = Path(min(candidates)[-1])
-    bases = {}
-    for condition in conditions:
-        basis = basis_sets.read_json_folder(folder / condition)
-        try:
-            basis_sets.check_peaks(basis, condition)
-            bases[condition] = basis_sets.at_frequency(basis, frequency_mhz)
-        except InputError as error:
-            raise InputError(f"{folder / condition}: {error}") from None
-    return folder, bases
 
 
 def _seconds(cells: fit_cells.Cells, key: str, stated_ms: float | None) -> float | None:
@@ -101,7 +61,7 @@ def make_tasks(args: argparse.Namespace, cells: fit_cells.Cells | None = None) -
     raster = {name: getattr(cells.reader, name) for name in ("n_points", "dwell_s", "frequency_mhz")}
     te_s = _seconds(cells, "EchoTime", args.te_ms)
     te_ms = None if te_s is None else te_s * 1e3
-    folder, bases = choose_set(args.basis, raster["frequency_mhz"], args.conditions, te_ms)
+    folder, bases = basis_sets.choose_set(args.basis, raster["frequency_mhz"], args.conditions, te_ms)
     asked = {*(args.ignore or ()), *args.diff_ignore}
     missing = sorted(asked - {name for basis in bases.values() for name in basis.names})
     if missing:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mrs_synthesis import known_noise, seeds
+from mrs_synthesis.metabolite_patterns import patterns
 from mrs_synthesis.stage import InputError
 from mrs_synthesis.subject_model import Means, SubjectModel, rotate, sum_and_difference
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 SMOOTH_PPM = 0.1  # half width over which variances are taken as equal: a few lines
 SMOOTH_TIME = 0.02  # the same for the power in time, as a share of the period
-STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # how many subjects the prior counts for
+STRENGTHS = (10.0, 30.0, 100.0)  # how many subjects the prior counts for
+METABOLITE_CV = 0.15  # between subjects, of every metabolite, in the prior; usual are 0.05 to 0.25
 SITE_SHARES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # variance between sites over variance within
 ITERATIONS = 10
 MOST_CODES = 768
@@ -136,6 +139,26 @@ def prior_directions(deviations: np.ndarray, noise: float, half_width: int) -> t
     return np.concatenate(directions)[order], variance[order]
 
 
+def with_patterns(
+    directions: np.ndarray, variances: np.ndarray, patterns: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return directions and variances of a covariance to which metabolites are added.
+
+    Parameters
+    ----------
+    directions, variances
+        Of the covariance, (codes, 2 E W) and (codes,).
+    patterns
+        What each metabolite adds to the mean, complex (metabolites, E, W); varies by `METABOLITE_CV`.
+    least
+        Variances below this are left out.
+    """
+    rows = np.concatenate([directions * np.sqrt(variances)[:, None], METABOLITE_CV * rotate(patterns)])
+    _, size, vectors = np.linalg.svd(rows, full_matrices=False)
+    kept = np.flatnonzero(size**2 > least)[:MOST_CODES]
+    return vectors[kept], size[kept] ** 2
+
+
 def covariance_mode(codes: np.ndarray, noise: np.ndarray, prior: np.ndarray, strength: float) -> np.ndarray:
     """Return the covariance (codes, codes) of noise-free codes, by EM from noisy ones under an inverse Wishart prior.
 
@@ -182,8 +205,13 @@ def site_share(codes: np.ndarray, noise: np.ndarray, variances: np.ndarray, site
     return SITE_SHARES[int(np.argmax(likelihood))]
 
 
-def fit_means(train: Means, validation: Means, bin_ppm: float) -> tuple[SubjectModel, list[Trial]]:
-    """Fit the model to subjects' means; the means of the validation subjects choose the strength of the prior."""
+def fit_means(
+    train: Means, validation: Means, bin_ppm: float, patterns: np.ndarray | None = None
+) -> tuple[SubjectModel, list[Trial]]:
+    """Fit the model to subjects' means; the means of the validation subjects choose the strength of the prior.
+
+    `patterns`: what each metabolite adds to the mean, if known, complex (metabolites, E, W).
+    """
     n = len(train.spectra)
     mean = train.spectra.mean(axis=0)
     sites = np.array(train.site or [""] * n)
@@ -192,7 +220,10 @@ def fit_means(train: Means, validation: Means, bin_ppm: float) -> tuple[SubjectM
         return empty, []
     deviations = train.spectra - mean
     half_width = max(1, round(SMOOTH_PPM / bin_ppm))
-    directions, prior = prior_directions(sum_and_difference(deviations), float(train.variance.mean()), half_width)
+    noise = float(train.variance.mean())
+    directions, prior = prior_directions(sum_and_difference(deviations), noise, half_width)
+    if patterns is not None:
+        directions, prior = with_patterns(directions, prior, patterns, NEGLIGIBLE * noise)
     if not prior.size:
         return empty, []
     codes = rotate(deviations) @ directions.T
@@ -236,8 +267,8 @@ def _assemble(mean, directions, codes, noise, prior, strength, sites) -> Subject
     return SubjectModel(mean, vectors.T @ directions, variances, site_codes, share, len(codes))
 
 
-def fit(data: TrainingSet, seed: int) -> tuple[SubjectModel, list[Trial], dict[str, Any]]:
-    """Fit the model to a training set.
+def fit(data: TrainingSet, seed: int, basis: Sequence[Path] = ()) -> tuple[SubjectModel, list[Trial], dict[str, Any]]:
+    """Fit the model to a training set; `basis`: folders of basis sets, none if no patterns are known.
 
     Returns
     -------
@@ -260,15 +291,21 @@ def fit(data: TrainingSet, seed: int) -> tuple[SubjectModel, list[Trial], dict[s
     known_noise.check(data, known_noise.row_sd(data))
     ppm = data.grid["ppm"]
     train = subject_means(data, train_rows)
-    model, trials = fit_means(train, validation_means(data, seed), ppm[1] - ppm[0])
+    known = patterns(train.spectra.mean(axis=0), data.grid, basis) if basis else None
+    if known is not None:
+        print(f"{len(known.names)} metabolites, {100 * known.explained:.1f} % of the mean explained", flush=True)
+    validation = validation_means(data, seed)
+    model, trials = fit_means(train, validation, ppm[1] - ppm[0], known and known.spectra)
     best = max(trials, key=lambda trial: trial.validation, default=None)
     facts = {
         "codes": int(model.variances.size),
         "codes_above_noise": int(np.sum(model.variances > train.variance.mean())),
         "prior_strength": best.strength if best else None,
         "site_share": model.site_share,
+        "metabolites": list(known.names) if known else [],
+        "explained": known.explained if known else None,
         "trials": [vars(trial) for trial in trials],
     }
     if best is None:
         print("no variation between training subjects is known: all synthetic spectra are their mean", flush=True)
-    return replace(model), trials, facts
+    return model, trials, facts

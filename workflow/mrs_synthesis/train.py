@@ -94,7 +94,7 @@ def describe_data(data: TrainingSet) -> dict[str, Any]:
     }
 
 
-def train_subjects(training: Path, output: Path, seed: int) -> None:
+def train_subjects(training: Path, output: Path, seed: int, basis: Sequence[Path]) -> None:
     """Fit the model of subjects to the folder `training`; write the same files as `train`.
 
     Raises
@@ -106,7 +106,7 @@ def train_subjects(training: Path, output: Path, seed: int) -> None:
     from mrs_synthesis.modelcard import write_trials
 
     data = TrainingSet(training)
-    model, trials, facts = subject_fit.fit(data, seed)
+    model, trials, facts = subject_fit.fit(data, seed, basis)
     config = {
         "model": "subject",
         "grid": data.grid,
@@ -132,6 +132,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="subject",
         help="subject: a Gaussian model of subjects, which needs none of the options below; paper: a variational "
         "autoencoder of single transients (default: subject)",
+    )
+    parser.add_argument(
+        "--patterns",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="model subject: basis sets, whose metabolites' lines are then known to vary together (default: none)",
     )
     parser.add_argument("--latent-size", type=int, default=d.latent_size)
     parser.add_argument(
@@ -161,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError("expected an odd --kernel, positive --channels and --learning-rate, and --beta of at least 0")
     if a.model == "subject":
         if os.environ.get("RANK", "0") == "0":  # of several processes one is enough
-            train_subjects(a.training, a.output, a.seed)
+            train_subjects(a.training, a.output, a.seed, a.patterns)
         return
     options = Options(
         **{name: getattr(a, name) for name in asdict(d) if name != "channels"}, channels=tuple(a.channels)

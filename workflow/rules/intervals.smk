@@ -120,7 +120,9 @@ rule intervals:
     params:
         model=folder("model"),
         training=folder("index"),
-        derivatives=f"{RESULTS}/derivatives",
+        derivatives=lambda wildcards, input: str(
+            Path(input.units).with_name("derivatives")
+        ),
         replicates=config["intervals"]["replicates"],
         ratios=config["evaluate"]["ratios"],
         truth=lambda wildcards, input: flags({"truth": input.truth or None}),

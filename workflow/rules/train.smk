@@ -10,6 +10,7 @@ rule train:
         spectra="<results>/training/spectra.npy",
         index="<results>/training/index.tsv",
         grid="<results>/training/grid.json",
+        patterns=PATTERNS,
     output:
         model="<results>/model/model.safetensors",
         config="<results>/model/config.json",
@@ -31,7 +32,8 @@ rule train:
         training=folder("index"),
         model=folder("model"),
         seed=config["seed"],
-        flags=flags(config["train"], leave_out=["processes"]),
+        flags=flags(config["train"], leave_out=["processes", "patterns"]),
+        patterns=lambda wildcards, input: flags({"patterns": input.patterns or None}),
         start=(
             f"mrs_synthesis.processes --number {PROCESSES} " if PROCESSES > 1 else ""
         ),
