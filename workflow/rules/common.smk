@@ -66,8 +66,14 @@ if len(PAIRS) > 1 and config["augment"]["design"] == "augmentation":
             file=sys.stderr,
         )
 
-# Only the VAE has a density of codes of its own, and only transients as acquired have nuisances.
+# Only the VAE has a density of codes of its own, only the model of subjects takes metabolites' patterns, and only
+# transients as acquired have nuisances.
 DENSITY = ["<results>/model/density.npz"] if config["train"]["model"] == "paper" else []
+PATTERNS = (
+    expand("<results>/basis/{set}", set=BASIS_SETS)
+    if config["train"]["model"] == "subject" and config["train"]["patterns"]
+    else []
+)
 NUISANCE = "<results>/model/nuisance.npz" if "acquired" in config["synthesise"]["decoders"] else []
 
 # Jobs find the package without installing it, also inside a rule's own conda environment and on a cluster's node. A

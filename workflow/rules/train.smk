@@ -41,5 +41,5 @@ rule train:
     shell:
         r"""
         python -m {params.start}mrs_synthesis.train --training {params.training:q} --output {params.model:q} \
-            --seed {params.seed} {params.flags:q} 2>&1 | tee {log:q}
+            --seed {params.seed} {params.flags:q} {params.patterns:q} 2>&1 | tee {log:q}
         """
