@@ -6,6 +6,11 @@ the study's. Files of a variant lie in `ablation/<variant>/<decoder>/`, models i
 
 
 use rule train as ablation_train with:
+    input:
+        spectra="<results>/training/spectra.npy",
+        index="<results>/training/index.tsv",
+        grid="<results>/training/grid.json",
+        patterns=[],
     output:
         model=f"{MODEL}/model.safetensors",
         config=f"{MODEL}/config.json",
@@ -26,13 +31,22 @@ use rule train as ablation_train with:
                 key: getattr(TRAINED[wildcards.trained], key)
                 for key in ("model", "likelihood")
             },
-            leave_out=["processes"],
+            leave_out=["processes", "patterns"],
         ),
         start="",
 
 
 # No density: this model is one
 use rule ablation_train as ablation_train_subject with:
+    input:
+        spectra="<results>/training/spectra.npy",
+        index="<results>/training/index.tsv",
+        grid="<results>/training/grid.json",
+        patterns=(
+            expand("<results>/basis/{set}", set=BASIS_SETS)
+            if config["train"]["patterns"]
+            else []
+        ),
     output:
         model=f"{MODEL}/model.safetensors",
         config=f"{MODEL}/config.json",
