@@ -26,9 +26,11 @@ def test_each_variant_is_the_one_before_with_one_element_changed():
     ]
     for before, after in itertools.pairwise(settings):
         assert sum(before[key] != after[key] for key in before) == 1, (before, after)
-    assert settings[0] == {"model": "paper", "likelihood": "plain", "prior": "standard", "decoder": "mean"}
-    assert settings[-1] == {"model": "subject", "likelihood": "known", "prior": "fitted", "decoder": "acquired"}
-    assert [variant.trained for variant in ablation.VARIANTS] == ["plain", *["known"] * 4, "subject"]
+    first = {"model": "paper", "likelihood": "analytic", "prior": "standard", "decoder": "mean", "patterns": False}
+    last = {"model": "subject", "likelihood": "known", "prior": "fitted", "decoder": "acquired", "patterns": True}
+    assert (settings[0], settings[-1]) == (first, last)
+    trained = ["analytic", *["known"] * 4, "subject", "subject_patterns"]
+    assert [variant.trained for variant in ablation.VARIANTS] == trained
 
 
 def estimates(source, values, n_real=2, n_total=8, decoder="n/a", first_cell=0):
@@ -134,13 +136,15 @@ def test_cells_of_another_plan_are_refused_in_one_line(study, truth):
 
 
 def test_training_time_is_the_benchmarks(tmp_path):
-    for name, seconds in (("plain", 30.0), ("known", 40.0)):
+    for name, seconds in (("analytic", 30.0), ("known", 40.0)):
         write_table(tmp_path / f"train_{name}.tsv", pd.DataFrame({"s": [seconds], "h:m:s": ["x"]}))
     with pytest.raises(InputError, match=r"train_subject\.tsv: no such file") as error:
         ablation.read_seconds(tmp_path)
     assert "\n" not in str(error.value)
-    write_table(tmp_path / "train_subject.tsv", pd.DataFrame({"s": [2.5], "h:m:s": ["x"]}))
-    assert ablation.read_seconds(tmp_path) == {"plain": 30, "known": 40, "subject": 2.5}
+    for name, seconds in (("subject", 2.5), ("subject_patterns", 3.5)):
+        write_table(tmp_path / f"train_{name}.tsv", pd.DataFrame({"s": [seconds], "h:m:s": ["x"]}))
+    expected = {"analytic": 30, "known": 40, "subject": 2.5, "subject_patterns": 3.5}
+    assert ablation.read_seconds(tmp_path) == expected
     assert ablation.read_seconds(None) == {}
 
 
@@ -200,7 +204,7 @@ def written(tmp_path, monkeypatch):
     grid = tmp_path / "training" / "grid.json"
     grid.write_text(json.dumps(json.loads(grid.read_text()) | {"ppm": np.linspace(1.0, 3.0, 64).tolist()}))
     steps = (
-        ablation.Variant("quiet", "", "paper", "plain", "standard", "mean"),
+        ablation.Variant("quiet", "", "paper", "analytic", "standard", "mean"),
         ablation.Variant("loud", "", "paper", "known", "standard", "sampled"),
     )
     plan = {"Reference": [*range(4, 24)], "Replicates": [{"DynRange": [0, 12]}, {"DynRange": [12, 24]}]}
@@ -220,7 +224,7 @@ def written(tmp_path, monkeypatch):
 def signal_table(folder):
     units = pd.read_csv(folder / "units.tsv", sep="\t", dtype=str).to_dict("records")
     names = (folder / "training", folder / "derivatives", folder / "ablation")
-    return ablation.signal_table(units, *names, 100, 1, {"plain": 30.0, "known": 40.0})
+    return ablation.signal_table(units, *names, 100, 1, {"analytic": 30.0, "known": 40.0})
 
 
 def test_table_of_signals_has_a_row_per_variant_and_mode_and_the_ceiling(written, monkeypatch):

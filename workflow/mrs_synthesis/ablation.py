@@ -36,20 +36,24 @@ class Variant:
     likelihood: str
     prior: str
     decoder: str
+    patterns: bool = False
 
     @property
     def trained(self) -> str:
         """Name of the trained model, which variants share: the model of subjects has but one likelihood."""
-        return self.likelihood if self.model == "paper" else self.model
+        return self.likelihood if self.model == "paper" else self.model + "_patterns" * self.patterns
 
 
 VARIANTS = (
-    Variant("paper", "nothing: the paper-like model", "paper", "plain", "standard", "mean"),
+    Variant("paper", "nothing: the paper-like model", "paper", "analytic", "standard", "mean"),
     Variant("known_noise", "measured noise in the likelihood", "paper", "known", "standard", "mean"),
     Variant("fitted_density", "codes of random from a fitted density", "paper", "known", "fitted", "mean"),
     Variant("noise_redrawn", "noise of the measured SD", "paper", "known", "fitted", "sampled"),
     Variant("nuisances_redrawn", "tracks and residual water", "paper", "known", "fitted", "acquired"),
     Variant("subject_pooling", "one code per subject, pooled", "subject", "known", "fitted", "acquired"),
+    Variant(
+        "metabolite_patterns", "lines of a metabolite vary together", "subject", "known", "fitted", "acquired", True
+    ),
 )
 MODES = ("random", "interpolation")
 MOST_REPLICATES = 2  # what comes as acquired is preprocessed again, transient by transient

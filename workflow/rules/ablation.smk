@@ -42,10 +42,9 @@ use rule ablation_train as ablation_train_subject with:
         spectra="<results>/training/spectra.npy",
         index="<results>/training/index.tsv",
         grid="<results>/training/grid.json",
-        patterns=(
-            expand("<results>/basis/{set}", set=BASIS_SETS)
-            if config["train"]["patterns"]
-            else []
+        patterns=branch(
+            lambda wildcards: TRAINED[wildcards.trained].patterns,
+            then=expand("<results>/basis/{set}", set=BASIS_SETS),
         ),
     output:
         model=f"{MODEL}/model.safetensors",

@@ -66,6 +66,13 @@ if len(PAIRS) > 1 and config["augment"]["design"] == "augmentation":
             file=sys.stderr,
         )
 
+# What is compared with preprocessed transients; those as acquired have another comparison (`water_table`).
+COMPARED = {
+    "modes": config["synthesise"]["modes"],
+    "decoders": [d for d in config["synthesise"]["decoders"] if d != "acquired"],
+}
+COMPARED_KINDS = [kind for kind in SYNTHETIC_KINDS if not kind.endswith("Acquired")]
+
 # Only the VAE has a density of codes of its own, only the model of subjects takes metabolites' patterns, and only
 # transients as acquired have nuisances.
 DENSITY = ["<results>/model/density.npz"] if config["train"]["model"] == "paper" else []
@@ -74,7 +81,11 @@ PATTERNS = (
     if config["train"]["model"] == "subject" and config["train"]["patterns"]
     else []
 )
-NUISANCE = "<results>/model/nuisance.npz" if "acquired" in config["synthesise"]["decoders"] else []
+NUISANCE = (
+    "<results>/model/nuisance.npz"
+    if "acquired" in config["synthesise"]["decoders"]
+    else []
+)
 
 # Jobs find the package without installing it, also inside a rule's own conda environment and on a cluster's node. A
 # prefix of one's own replaces Snakemake's, which makes a failed command before `| tee` fail the job.

@@ -9,7 +9,7 @@ rule memorisation:
         ),
         synthetic=[
             file
-            for kind in SYNTHETIC_KINDS
+            for kind in COMPARED_KINDS
             for file in of_units(
                 f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-synth{kind}_svs.nii.gz",
                 TEST_UNITS,
@@ -33,7 +33,7 @@ rule memorisation:
         derivatives=derivatives,
         training=folder("index"),
         seed=config["seed"],
-        flags=flags({key: config["synthesise"][key] for key in ("modes", "decoders")}),
+        flags=flags(COMPARED),
         code=code("memorisation"),
     shell:
         r"""

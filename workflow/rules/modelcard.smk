@@ -6,7 +6,7 @@ rule modelcard:
     input:
         config="<results>/model/config.json",
         verdicts=(
-            "<results>/tables/memorisation_verdicts.json" if SYNTHETIC_KINDS else []
+            "<results>/tables/memorisation_verdicts.json" if COMPARED_KINDS else []
         ),
     output:
         "<results>/model/README.md",

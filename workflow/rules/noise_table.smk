@@ -6,7 +6,7 @@ rule noise_table:
     input:
         synthetic=[
             file
-            for kind in SYNTHETIC_KINDS
+            for kind in COMPARED_KINDS
             for file in of_units(
                 f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-synth{kind}_svs.nii.gz",
                 TEST_UNITS,
@@ -31,10 +31,7 @@ rule noise_table:
         derivatives=derivatives,
         training=folder("index"),
         seed=config["seed"],
-        flags=flags(
-            {key: config["synthesise"][key] for key in ("modes", "decoders")}
-            | {"bootstrap": config["evaluate"]["bootstrap"]}
-        ),
+        flags=flags(COMPARED | {"bootstrap": config["evaluate"]["bootstrap"]}),
         code=code("noise_table"),
     shell:
         r"""
