@@ -36,6 +36,7 @@ include: "workflow/rules/alignment_study.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/training_use.smk"
 include: "workflow/rules/intervals.smk"
+include: "workflow/rules/cohort.smk"
 
 
 if config["augment"]["design"] == "augmentation":  # a reconstruction fills no cells

@@ -21,7 +21,7 @@ CONFIG = {
         "codes": 300,
         "codes_above_noise": 210,
         "prior_strength": 30.0,
-        "site_share": 0.1,
+        "codes_that_differ_between_sites": 3,
     },
 }
 VERDICTS = {

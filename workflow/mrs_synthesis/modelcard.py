@@ -133,8 +133,7 @@ Sites: {sites}.{within}
 ## How it was fitted
 
 EM for the covariance of subjects under an inverse Wishart prior, a smooth local process. The validation subjects chose
-that this prior counts for {strength}. Between sites the code varies by {site_share:g} of its variance within them. Seed
-{seed}.
+that this prior counts for {strength}. Between sites {between} of the codes differ. Seed {seed}.
 
 ![log likelihood](losses.svg)
 
@@ -182,7 +181,7 @@ def _subject_fields(config: dict[str, Any]) -> dict[str, Any]:
         "codes": training["codes"],
         "above": training["codes_above_noise"],
         "strength": "nothing: there is no variation to be seen" if strength is None else f"{strength:g} subjects",
-        "site_share": training["site_share"],
+        "between": training["codes_that_differ_between_sites"],
     }
 
 

@@ -21,7 +21,9 @@ SMOOTH_PPM = 0.1  # half width over which variances are taken as equal: a few li
 SMOOTH_TIME = 0.02  # the same for the power in time, as a share of the period
 STRENGTHS = (10.0, 30.0, 100.0)  # how many subjects the prior counts for
 METABOLITE_CV = 0.15  # between subjects, of every metabolite, in the prior; usual are 0.05 to 0.25
-SITE_SHARES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # variance between sites over variance within
+SITE_SHARES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)  # variance between sites over variance within
+LEAST_GAIN = 3.0  # nats
+MENTIONED = 0.03
 ITERATIONS = 10
 MOST_CODES = 768
 NEGLIGIBLE = 0.02  # directions with less variance than this share of a training mean's noise are left out
@@ -187,22 +189,33 @@ def covariance_mode(codes: np.ndarray, noise: np.ndarray, prior: np.ndarray, str
     return covariance
 
 
-def site_share(codes: np.ndarray, noise: np.ndarray, variances: np.ndarray, sites: np.ndarray) -> float:
-    """Return the variance between sites over the variance within that gives the sites' mean codes most likelihood."""
-    leading = variances > np.median(noise)
+def site_shares(codes: np.ndarray, noise: np.ndarray, variances: np.ndarray, sites: np.ndarray) -> np.ndarray:
+    """Return the variance between sites over the variance within, of each code, by the likelihood of the sites' means.
+
+    0 unless that makes them likelier by `LEAST_GAIN` nats: of hundreds of codes some differ by chance.
+    """
     names = sorted(set(sites))
-    if len(names) < 2 or not leading.any():
-        return 0.0
-    likelihood = []
-    for share in SITE_SHARES:
-        total = 0.0
-        for name in names:
-            own = sites == name
-            spread = variances[leading] * (share + 1 / own.sum()) + noise[own].mean() / own.sum()
-            mean = codes[own][:, leading].mean(axis=0)
-            total -= 0.5 * float(np.sum(mean**2 / spread + np.log(spread)))
-        likelihood.append(total)
-    return SITE_SHARES[int(np.argmax(likelihood))]
+    if len(names) < 2:
+        return np.zeros(variances.size)
+    likelihood = np.zeros((len(SITE_SHARES), variances.size))
+    for name in names:
+        own = sites == name
+        mean = codes[own].mean(axis=0)
+        for i, share in enumerate(SITE_SHARES):
+            spread = variances * (share + 1 / own.sum()) + noise[own].mean() / own.sum()
+            likelihood[i] -= 0.5 * (mean**2 / spread + np.log(spread))
+    best = likelihood.argmax(axis=0)
+    return np.where(likelihood.max(axis=0) - likelihood[0] > LEAST_GAIN, np.array(SITE_SHARES)[best], 0.0)
+
+
+def own_covariance(codes: np.ndarray, noise: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """Return the covariance (codes, codes) of the training subjects' codes themselves, without their noise.
+
+    A step of EM without the prior's share: where the data say much it is theirs, where they say little the model's.
+    """
+    share = variances / (variances + noise[:, None])
+    expected = codes * share
+    return expected.T @ expected / (len(codes) - 1) + np.diag((share * noise[:, None]).mean(axis=0))
 
 
 def fit_means(
@@ -215,7 +228,8 @@ def fit_means(
     n = len(train.spectra)
     mean = train.spectra.mean(axis=0)
     sites = np.array(train.site or [""] * n)
-    empty = SubjectModel(mean, np.zeros((0, 2 * mean.size)), np.zeros(0), n_subjects=n)
+    none = np.zeros(0)
+    empty = SubjectModel(mean, np.zeros((0, 2 * mean.size)), none, np.zeros((0, 0)), none, n_subjects=n)
     if n < 2:
         return empty, []
     deviations = train.spectra - mean
@@ -253,18 +267,24 @@ def _assemble(mean, directions, codes, noise, prior, strength, sites) -> Subject
         return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
 
     variances, vectors = turned(codes)
-    share = site_share(codes @ vectors, noise, variances, sites)
-    offsets = {}
-    if share:
-        for name in sorted(set(sites)):
+    inside = codes @ vectors
+    for name in set(sites):
+        inside[sites == name] -= inside[sites == name].mean(axis=0)
+    within = np.diagonal(own_covariance(inside, noise, variances))
+    shares = site_shares(codes @ vectors, noise, within, sites)
+    offsets = np.zeros_like(codes)
+    if shares.any():
+        for name in set(sites):
             own = sites == name
-            spread = variances * (share + 1 / own.sum()) + noise[own].mean() / own.sum()
-            offsets[name] = vectors @ (
-                share * variances / np.maximum(spread, TINY) * (codes[own] @ vectors).mean(axis=0)
-            )
-        variances, vectors = turned(codes - np.array([offsets[name] for name in sites]))
-    site_codes = {name: offset @ vectors for name, offset in offsets.items()}
-    return SubjectModel(mean, vectors.T @ directions, variances, site_codes, share, len(codes))
+            spread = within * (shares + 1 / own.sum()) + noise[own].mean() / own.sum()
+            offsets[own] = vectors @ (shares * within / np.maximum(spread, TINY) * (codes[own] @ vectors).mean(axis=0))
+        turn = vectors
+        variances, vectors = turned(codes - offsets)
+        shares = (turn.T @ vectors).T ** 2 @ shares  # what of each old code is in a new one
+    site_codes = {name: offsets[sites == name][0] @ vectors for name in sorted(set(sites))} if shares.any() else {}
+    values, factor = np.linalg.eigh(own_covariance((codes - offsets) @ vectors, noise, variances))
+    spread = factor * np.sqrt(np.maximum(values, 0.0))
+    return SubjectModel(mean, vectors.T @ directions, variances, spread, shares, site_codes, len(codes))
 
 
 def fit(data: TrainingSet, seed: int, basis: Sequence[Path] = ()) -> tuple[SubjectModel, list[Trial], dict[str, Any]]:
@@ -301,7 +321,7 @@ def fit(data: TrainingSet, seed: int, basis: Sequence[Path] = ()) -> tuple[Subje
         "codes": int(model.variances.size),
         "codes_above_noise": int(np.sum(model.variances > train.variance.mean())),
         "prior_strength": best.strength if best else None,
-        "site_share": model.site_share,
+        "codes_that_differ_between_sites": int(np.sum(model.site_shares > MENTIONED)),
         "metabolites": list(known.names) if known else [],
         "explained": known.explained if known else None,
         "trials": [vars(trial) for trial in trials],

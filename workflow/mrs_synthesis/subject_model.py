@@ -112,11 +112,14 @@ class SubjectModel:
     directions
         Orthonormal rows (codes, 2 conditions W) in the space of `rotate`.
     variances
-        Of the codes within a site, decreasing, (codes,).
+        Of the codes within a site, decreasing, (codes,): the prior of a subject of whom something is to be learned. It
+        is wide where the training subjects say little.
+    spread
+        Factor (codes, codes) of the covariance of the training subjects themselves, from which new ones are drawn.
     site_codes
         Mean code of each site that was trained on, (codes,), shrunk to 0.
-    site_share
-        Variance between sites over that within.
+    site_shares
+        Variance between sites over that within, of each code, (codes,).
     n_subjects
         Number of training subjects.
     """
@@ -124,8 +127,9 @@ class SubjectModel:
     mean: np.ndarray
     directions: np.ndarray
     variances: np.ndarray
+    spread: np.ndarray
+    site_shares: np.ndarray
     site_codes: dict[str, np.ndarray] = field(default_factory=dict)
-    site_share: float = 0.0
     n_subjects: int = 1
 
     @property
@@ -142,7 +146,7 @@ class SubjectModel:
         variance = self.variances * (1 + 1 / self.n_subjects)
         if site in self.site_codes:
             return self.site_codes[site], variance
-        return np.zeros_like(self.variances), variance + self.site_share * self.variances
+        return np.zeros_like(self.variances), variance + self.site_shares * self.variances
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Return noise-free spectra, complex (n, conditions, W), of codes (n, codes)."""
@@ -150,8 +154,11 @@ class SubjectModel:
 
     def draw(self, rng: np.random.Generator, n: int, site: str | None = None) -> np.ndarray:
         """Return noise-free spectra of `n` new subjects of a site, complex (n, conditions, W), divided by the scale."""
-        mean, variance = self.prior(site)
-        return self.decode(mean + np.sqrt(variance) * rng.standard_normal((n, mean.size)))
+        codes = rng.standard_normal((n, self.variances.size)) @ self.spread.T
+        if site in self.site_codes:
+            return self.decode(codes + self.site_codes[site])
+        size = np.sqrt(self.site_shares * np.sum(self.spread**2, axis=1))
+        return self.decode(codes + size * rng.standard_normal(codes.shape))
 
     def posterior(self, mean: np.ndarray, sd: float, n: int, site: str | None = None) -> Posterior:
         """Return what `n` transients tell of their subject.
@@ -215,13 +222,15 @@ def save(folder: Path, model: SubjectModel, config: dict[str, Any]) -> str:
         "mean_imaginary": model.mean.imag,
         "directions": model.directions.astype(np.float32),
         "variances": model.variances,
+        "spread": model.spread.astype(np.float32),
+        "site_shares": model.site_shares,
         "site_codes": np.array([model.site_codes[site] for site in sites]).reshape(len(sites), model.variances.size),
     }
     folder = Path(folder)
     with write_whole(folder / "model.safetensors") as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
     digest = sha256(folder / "model.safetensors")
-    architecture = {"sites": sites, "site_share": model.site_share, "n_subjects": model.n_subjects}
+    architecture = {"sites": sites, "n_subjects": model.n_subjects}
     write_json(folder / "config.json", config | {"architecture": architecture, "weights_sha256": digest})
     return digest
 
@@ -252,8 +261,9 @@ def load(folder: Path | str) -> tuple[SubjectModel, dict[str, Any]]:
             arrays["mean_real"] + 1j * arrays["mean_imaginary"],
             arrays["directions"].astype(float),
             arrays["variances"],
+            arrays["spread"].astype(float),
+            arrays["site_shares"],
             dict(zip(known["sites"], arrays["site_codes"], strict=True)),
-            known["site_share"],
             known["n_subjects"],
         )
         if model.mean.shape != (len(config["grid"]["conditions"]), len(config["grid"]["ppm"])):

@@ -87,7 +87,7 @@ def _fids(decoded: np.ndarray, ppm: np.ndarray, scan: Scan) -> np.ndarray:
     return spectra.from_window(decoded, ppm, scan.n_points, scan.dwell_s, scan.frequency_mhz)
 
 
-def _derived(scan: Scan, fids: np.ndarray, method: str, details: str) -> Scan:
+def derived(scan: Scan, fids: np.ndarray, method: str, details: str) -> Scan:
     """Return a scan with new FIDs (conditions, transients, points) and a header that says SYNTHETIC."""
     from mrs_synthesis.scans import add_processing
 
@@ -239,7 +239,7 @@ def synthesise(
     source = Path(os.path.relpath(scan_path, prefix.parent)).as_posix()
 
     def write(path: Path, fids: np.ndarray, what: str, details: str, **more: object) -> None:
-        result = _derived(scan, fids, f"{what} by the model {kind}", f"{details} Weights {digest}.")
+        result = derived(scan, fids, f"{what} by the model {kind}", f"{details} Weights {digest}.")
         write_scan(path, result)
         write_sidecar(path, result, [source], **facts, **more)
 
