@@ -207,7 +207,9 @@ def trained(tmp_path):
     mean = 10 * np.exp(-0.5 * ((ppm - 3.03) / 0.05) ** 2)[None].astype(complex)
     direction = np.concatenate([np.exp(-0.5 * ((ppm - 2.0) / 0.05) ** 2), 0 * ppm])
     direction /= np.linalg.norm(direction)
-    model = subject_model.SubjectModel(mean, direction[None], np.array([0.04]), {"A": np.array([0.5])}, 0.0, 10**9)
+    model = subject_model.SubjectModel(
+        mean, direction[None], np.array([0.04]), np.array([[0.2]]), np.zeros(1), {"A": np.array([0.5])}, 10**9
+    )
     grid = {"ppm": ppm.tolist(), "conditions": ["UNEDITED"], "split_unit": "subject"}
     grid |= {"n_points": points, "dwell_s": dwell, "frequency_mhz": frequency}
     subject_model.save(tmp_path / "model", model, {"model": "subject", "grid": grid})

@@ -266,7 +266,9 @@ def scan(tmp_path):
     mean = 10 * np.exp(-0.5 * ((ppm - 3.03) / 0.05) ** 2)[None].astype(complex)  # the gain is known
     direction = np.concatenate([np.exp(-0.5 * ((ppm - 2.0) / 0.05) ** 2), 0 * ppm])
     direction /= np.linalg.norm(direction)
-    model = subject_model.SubjectModel(mean, direction[None], np.array([0.04]), {"A": np.zeros(1)}, 0.0, 10**9)
+    model = subject_model.SubjectModel(
+        mean, direction[None], np.array([0.04]), np.array([[0.2]]), np.zeros(1), {"A": np.zeros(1)}, 10**9
+    )
     grid = {"ppm": ppm.tolist(), "conditions": ["UNEDITED"], "split_unit": "subject"}
     subject_model.save(tmp_path / "model", model, {"model": "subject", "grid": grid})
     rows = [(UNIT, "A", k, "test", 1.0) for k in range(4)]

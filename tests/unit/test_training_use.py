@@ -217,7 +217,14 @@ def write_study(folder, changed=(), truth=1.0):
     write_table(folder / "truth.tsv", true)
     direction = rotate(clean(1.0) - clean(0.0))
     size = np.linalg.norm(direction)
-    model = SubjectModel(clean(1.0), direction[None] / size, np.array([(0.3 * size) ** 2]), n_subjects=6)
+    model = SubjectModel(
+        clean(1.0),
+        direction[None] / size,
+        np.array([(0.3 * size) ** 2]),
+        np.array([[0.3 * size]]),
+        np.zeros(1),
+        n_subjects=6,
+    )
     grid = {"ppm": PPM.tolist(), "conditions": ["OFF", "ON"], "split_unit": "subject"}
     subject_model.save(folder / "model", model, {"model": "subject", "grid": grid})
     return folder
