@@ -22,7 +22,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "source": {
         "Description": "What the cell is made of: reference, real, a synthesis mode, reconstruction, or a null control"
     },
-    "decoder": {"Description": "Decoder output of synthetic transients: mean or sampled"},
+    "decoder": {"Description": "Decoder output of synthetic transients: mean, sampled or acquired"},
     "n_real": {
         "Description": "Real transients per edit condition; of reference and reconstruction in tables of sources the "
         "median over scans"
