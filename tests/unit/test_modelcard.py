@@ -22,6 +22,7 @@ CONFIG = {
         "codes_above_noise": 210,
         "prior_strength": 30.0,
         "codes_that_differ_between_sites": 3,
+        "metabolites": ["NAA", "Cr"],
     },
 }
 VERDICTS = {
@@ -51,6 +52,9 @@ def test_the_card_of_a_model_of_subjects_says_what_it_is_and_whether_it_copies(t
     assert "- copier_0: copies training spectra (median distance times 0.420)." in text
     assert "- random, decoder sampled: not nearer (median distance times 0.999)." in text
     assert "Not tested" in run(tmp_path, verdicts=None)
+    assert "lines of 2 metabolites of a basis set" in text
+    alone = run(tmp_path, CONFIG | {"training": CONFIG["training"] | {"metabolites": []}})
+    assert "Nothing but the training subjects" in alone and "basis set" not in alone
 
 
 def test_one_subject_and_splits_within_it_are_said(tmp_path):

@@ -132,8 +132,9 @@ Sites: {sites}.{within}
 
 ## How it was fitted
 
-EM for the covariance of subjects under an inverse Wishart prior, a smooth local process. The validation subjects chose
-that this prior counts for {strength}. Between sites {between} of the codes differ. Seed {seed}.
+EM for the covariance of subjects under an inverse Wishart prior, a smooth local process. {patterns}
+The validation subjects chose that this prior counts for {strength}. Between sites {between} of the codes differ. Seed
+{seed}.
 
 ![log likelihood](losses.svg)
 
@@ -176,8 +177,10 @@ def _counts(training: dict[str, Any]) -> dict[str, str]:
 def _subject_fields(config: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that only the card of a model of subjects has."""
     training = config["training"]
-    strength = training["prior_strength"]
+    strength, names = training["prior_strength"], training["metabolites"]
+    added = f"To it, the lines of {len(names)} metabolites of a basis set are added: these were not learned."
     return {
+        "patterns": added if names else "Nothing but the training subjects went into it.",
         "codes": training["codes"],
         "above": training["codes_above_noise"],
         "strength": "nothing: there is no variation to be seen" if strength is None else f"{strength:g} subjects",

@@ -8,9 +8,10 @@ mean of n transients is all that they tell, so the posterior given n of them nee
 The covariance of the deviations has far more entries than there are training subjects. It is the mode of its posterior
 under an inverse Wishart prior (Chen, Bayesian inference for a normal dispersion matrix, JRSS B 1979), found by EM,
 since the means of the training subjects are noisy themselves. The prior's matrix is a local stationary process:
-variances smooth along ppm, correlations those of a signal that decays. How many subjects it counts for is chosen by the
-likelihood of the validation subjects. Conditions are rotated to (OFF + ON) / sqrt 2 and (ON - OFF) / sqrt 2, in the
-second of which only edited signals vary.
+variances smooth along ppm, correlations those of a signal that decays; where a basis set is given, the lines of each
+metabolite, which vary together, are added (`mrs_synthesis.metabolite_patterns`). How many subjects it counts for is
+chosen by the likelihood of the validation subjects. Conditions are rotated to (OFF + ON) / sqrt 2 and
+(ON - OFF) / sqrt 2: what editing leaves alone does not vary in the second.
 """
 
 from __future__ import annotations
