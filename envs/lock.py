@@ -13,7 +13,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = "3.11"
 LAUNCHER = ["snakemake"]
-DEVELOPMENT = ["pytest", "pytest-xdist", "ruff", "snakefmt"]
+DEVELOPMENT = [
+    *["pytest", "pytest-xdist", "ruff", "snakefmt"],
+    *["pingouin", "bids-validator-deno", "playwright", "axe-playwright-python"],  # what the tests check against
+]
 SCANS = ["numpy", "nibabel", "nifti-mrs"]
 STAGES = {
     "phantom": [*SCANS, "scipy", "pandas"],
@@ -24,7 +27,7 @@ STAGES = {
     "synthesise": [*SCANS, "scipy", "pandas", "torch", "safetensors"],
     "augment": [*SCANS, "scipy", "pandas"],
     "quantify": [*SCANS, "scipy", "pandas", "torch"],
-    "evaluate": [*SCANS, "scipy", "pandas", "jsonschema"],
+    "evaluate": [*SCANS, "scipy", "pandas", "jsonschema", "scikit-learn", "statsmodels"],
     "report": [*SCANS, "pandas", "plotly", "jinja2", "matplotlib"],
 }
 
