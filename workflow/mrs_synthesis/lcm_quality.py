@@ -33,9 +33,11 @@ def noise_points(values: np.ndarray, ppm: np.ndarray) -> np.ndarray:
     points that are either noise or in the outer quarters, but not both, and takes the latter if they differ. At usual
     bandwidths these are the quarters' inner parts, next to the metabolites, and it does take them.
     """
-    sides = (ppm <= -2, ppm >= 10)
-    noise = sides[0] | sides[1]
     n = ppm.size
+    index = np.arange(n)
+    # Up to the bins nearest to these limits, as FSL-MRS has it
+    sides = (index <= np.abs(ppm + 2).argmin(), index >= np.abs(ppm - 10).argmin())
+    noise = sides[0] | sides[1]
     if noise.sum() < FEWEST_NOISE_POINTS:
         noise[:50] = noise[-50:] = True
         return np.broadcast_to(noise, values.shape)
