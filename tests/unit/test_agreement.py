@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mrs_synthesis import agreement
-from mrs_synthesis.agreement import LearningCurve, Paired
+from mrs_synthesis import agreement, bland_altman, concordance
+from mrs_synthesis.agreement import Paired
 
 SHROUT_FLEISS = np.array(
     [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], dtype=float
@@ -24,13 +24,13 @@ def describe(p, margin=10.0, n=400):
 
 
 def test_icc_of_shrout_and_fleiss_1979():
-    assert agreement.icc_a1(SHROUT_FLEISS) == pytest.approx(0.29, abs=0.005)
+    assert concordance.icc_a1(SHROUT_FLEISS) == pytest.approx(0.29, abs=0.005)
 
 
 def test_lins_concordance_by_hand():
     # means 2 and 4, variances 2/3 and 8/3, covariance 4/3: 2 (4/3) / (2/3 + 8/3 + 4)
-    assert agreement.concordance(np.array([1, 2, 3.0]), np.array([2, 4, 6.0])) == pytest.approx(8 / 22)
-    assert agreement.concordance(np.array([1, 2, 3.0]), np.array([1, 2, 3.0])) == pytest.approx(1.0)
+    assert concordance.concordance(np.array([1, 2, 3.0]), np.array([2, 4, 6.0])) == pytest.approx(8 / 22)
+    assert concordance.concordance(np.array([1, 2, 3.0]), np.array([1, 2, 3.0])) == pytest.approx(1.0)
 
 
 def test_tost_by_the_closed_form_of_two_degrees_of_freedom():
@@ -42,10 +42,10 @@ def test_tost_by_the_closed_form_of_two_degrees_of_freedom():
 
 def test_sd_of_a_single_estimate_by_hand():
     # within 2; between (16 - 2) / 2 = 7; together 9
-    assert agreement.single_estimate_sd(np.array([[1, 3], [5, 7.0]])) == pytest.approx(3.0)
-    assert agreement.single_estimate_sd(np.array([[1.0], [2.0], [4.0]])) == pytest.approx(np.std([1, 2, 4], ddof=1))
+    assert bland_altman.single_estimate_sd(np.array([[1, 3], [5, 7.0]])) == pytest.approx(3.0)
+    assert bland_altman.single_estimate_sd(np.array([[1.0], [2.0], [4.0]])) == pytest.approx(np.std([1, 2, 4], ddof=1))
     # means that agree better than chance: no negative variance between
-    assert agreement.single_estimate_sd(np.array([[1, 3], [3, 1.0]])) == pytest.approx(np.sqrt(2))
+    assert bland_altman.single_estimate_sd(np.array([[1, 3], [3, 1.0]])) == pytest.approx(np.sqrt(2))
 
 
 def test_cv_between_replicates_by_hand():
@@ -112,52 +112,14 @@ def test_bootstrap_resamples_whole_subjects():
     assert row["n"] == 40
 
 
-@pytest.mark.parametrize(
-    ("worth", "number", "flag"),
-    [
-        (5, 5, "no"),
-        (1, 1, "no"),
-        (60, 60, "extrapolated"),
-        (0.7, 0.7, "extrapolated"),
-        (500, 80, "high"),
-        (0.1, 0.5, "low"),
-    ],
-)
-def test_effective_number_on_a_square_root_law(worth, number, flag):
-    n = np.array([1, 2, 8, 40])
-    assert LearningCurve.of(n, 1 / np.sqrt(n)).place(worth**-0.5) == (pytest.approx(number), flag)
+def test_interval_of_few_observations_is_as_wide_as_students():
+    values = np.random.default_rng(0).standard_normal(200_000)
+    assert agreement.interval(values) == pytest.approx((-1.96, 1.96), abs=0.02)
+    # n = 6: t with 5 degrees of freedom 2.571, and sqrt(6 / 5) since a bootstrap divides by n
+    assert agreement.interval(values, 6)[1] == pytest.approx(2.571 * np.sqrt(6 / 5), abs=0.05)
 
 
-def test_effective_number_without_error_or_curve():
-    n = np.array([1, 4])
-    assert LearningCurve.of(n, [2, 1.0]).place(0.0) == (pytest.approx(8), "high")
-    value, flag = LearningCurve.of(n, [2, np.nan]).place(1.0)
-    assert np.isnan(value) and flag == "n/a"
-
-
-def test_a_learning_curve_is_made_to_fall():
-    assert agreement.monotone(np.array([4, 5, 1])) == [[0, 1], [2]]
-    assert agreement.monotone(np.array([3, 2, 1])) == [[0], [1], [2]]
-    curve = LearningCurve.of([1, 2, 4, 16], [4.0, 1.0, 1.0, 0.25])
-    # 2 and 4 become one point at their geometric mean
-    assert curve.place(1.0)[0] == pytest.approx(np.sqrt(8))
-
-
-def test_effective_transients_show_that_shrinking_to_the_mean_has_no_slope():
-    rng = np.random.default_rng(7)
-    n_subjects, truth = 60, rng.normal(1, 0.05, 60)
-    curve = {
-        n: pairs(truth[:, None] * (1 + rng.normal(0, 0.4 / np.sqrt(n), (n_subjects, 4))), truth)
-        for n in (1, 2, 4, 8, 16, 40)
-    }
-    everybody_alike = pairs(np.ones((n_subjects, 4)), truth)
-    drawn = agreement.resample(n_subjects, 300, rng)
-    curves = agreement.learning_curves(curve, drawn, rng)
-    row = agreement.effective_transients(curves, everybody_alike, drawn, rng)
-    # an error of about 5 % is that of (40 / 5)^2 = 64 transients, and yet nothing is known of anybody
-    assert row["n_eff"] == pytest.approx(64, rel=0.3)
-    assert row["slope"] == pytest.approx(0, abs=1e-9)
-    assert row["n_eff_ci_low"] < row["n_eff"] <= row["n_eff_ci_high"]
-    honest = agreement.effective_transients(curves, curve[4], drawn, rng)
-    assert honest["n_eff"] == pytest.approx(4, rel=1e-6)
-    assert honest["slope"] == pytest.approx(1, abs=0.35)
+def test_a_line_through_two_subjects_is_no_slope():
+    p = pairs([[1.0], [2.5], [3.0]], [1, 2, 3])
+    found = agreement.slope(p, np.array([[1, 1, 1], [2, 1, 0], [1, 2, 3.0]]))
+    assert np.isnan(found).tolist() == [False, True, False]

@@ -84,9 +84,8 @@ def study(tmp_path_factory):
     units = pd.DataFrame({"subject": list(REFERENCE)})
     units = units.assign(unit="sub-" + units["subject"] + "_acq-x", folder="sub-" + units["subject"], session=None)
     units["site"] = units["subject"].map(SITE)
-    write_table(folder / "units.tsv", units)
-    index = units[["unit"]].assign(split="test")
-    write_table(folder / "training" / "index.tsv", pd.concat([index, index.assign(unit="sub-99_x", split="train")]))
+    others = units.assign(unit="sub-99_x", split="train")
+    write_table(folder / "units.tsv", pd.concat([units.assign(split="test"), others]))
     write_json(folder / "training" / "grid.json", {"split_unit": "subject"})
     for subject in REFERENCE:
         write_unit(folder, subject, random)
@@ -170,24 +169,41 @@ def test_effective_transients(tables):
     assert not set(table["source"]) & {"reference", "reconstruction"}
 
 
+def test_learning_curve(tables):
+    table = read_table(tables / "learning_curve.tsv")
+    assert table["n_real"].tolist() == [1, 4, 16]
+    assert table["rmse_percent"].tolist() == pytest.approx([40, 20, 10])
+    assert table["slope"].tolist() == pytest.approx([1.0, 1.0, 1.1])
+    # every subject has the same error: no resample differs
+    assert table[["ci_low", "ci_high"]].to_numpy().ravel().tolist() == pytest.approx([40, 40, 20, 20, 10, 10])
+    assert set(table["n"]) == {4}
+
+
+def test_holm_counts_series_of_one_kind(tables):
+    table = read_table(tables / "bias.tsv").set_index("source")
+    real = table.loc["real"]
+    assert len(real) == 3
+    smallest = real.loc[real["tost_p"] == real["tost_p"].min()].iloc[0]
+    assert smallest["tost_p_holm"] == pytest.approx(min(1, 3 * smallest["tost_p"]))
+    for alone in ("random", "population_mean", "reconstruction"):  # the only series of their kind
+        assert table.loc[alone, "tost_p_holm"] == pytest.approx(table.loc[alone, "tost_p"])
+
+
 def test_bias_by_site(tables):
     found = row(tables, "bias_by_site", "random", site="A")
     assert found["bias_percent"] == pytest.approx(10)
     assert found["n"] == 2 and np.isnan(found["slope"])
 
 
-def test_concentrations_and_quality_have_a_row_for_every_cell(tables):
+def test_concentrations_have_a_row_for_every_cell(tables):
     table = read_table(tables / "concentrations.tsv")
     assert len(table) == 4 * len(CELLS) * 2
     first = table[(table["subject"] == "01") & (table["source"] == "random") & (table["metabolite"] == "tNAA")].iloc[0]
     assert (first["raw"], first["per_tcr"], first["unit"]) == (2.1, 1.05, "sub-01_acq-x")
-    quality = read_table(tables / "quality.tsv")
-    assert len(quality) == 4 * len(CELLS)
-    assert quality["challenge_snr"].isna().all() and quality["tcr_snr"].notna().all()
 
 
 def test_every_table_has_a_dictionary_of_all_its_columns(tables):
-    for name in ("concentrations", "quality", "bias", "bias_by_site", "bias_truth", "effective_transients"):
+    for name in ("concentrations", "bias", "bias_by_site", "bias_truth", "effective_transients", "learning_curve"):
         columns = (tables / f"{name}.tsv").read_text().splitlines()[0].split("\t")
         described = json.loads((tables / f"{name}.json").read_text())
         assert set(columns) <= set(described)
@@ -198,8 +214,6 @@ def test_columns_of_the_contract(tables):
     expected = {
         "bias": f"metabolite condition source decoder n_real n_total rmse_percent {bias}",
         "effective_transients": "metabolite condition source decoder n_eff n_eff_ci_low n_eff_ci_high slope",
-        "quality": "subject cell replicate fslmrs_snr "
-        "challenge_snr challenge_linewidth_ppm challenge_shape challenge_mse",
         "concentrations": "unit subject session site source n_real n_total engine raw per_tcr crlb_percent snr fwhm_hz "
         "per_tcr_sd molality_mmol_kg molality_sd_mmol_kg molarity_mmol_l note converged condition metabolite cell "
         "replicate decoder",
@@ -224,8 +238,8 @@ def test_same_bytes_again(study, tables):
 def test_one_subject(study, tmp_path):
     folder = tmp_path / "one"
     shutil.copytree(study, folder)
-    index = read_table(folder / "training" / "index.tsv")
-    write_table(folder / "training" / "index.tsv", index[index["unit"] == "sub-02_acq-x"])
+    units = read_table(folder / "units.tsv")
+    write_table(folder / "units.tsv", units[units["unit"] == "sub-02_acq-x"].assign(split=None))
     write_json(folder / "training" / "grid.json", {"split_unit": "transient"})
     tables = run_evaluate(folder)
     found = row(tables, "bias", "random")
@@ -242,12 +256,12 @@ def test_bad_ratios_are_one_line(study):
             run_evaluate(study, "--ratios", *ratios)
 
 
-def test_cells_and_spectra_must_match(study, tmp_path):
+def test_cells_and_fits_must_match(study, tmp_path):
     folder = tmp_path / "wrong"
     shutil.copytree(study, folder)
     path = folder / "derivatives/sub-01/mrs/sub-01_acq-x_desc-cells_index.tsv"
     write_table(path, read_table(path).iloc[:-1])
-    with pytest.raises(InputError, match="augment again"):
+    with pytest.raises(InputError, match="quantify again"):
         run_evaluate(folder)
 
 

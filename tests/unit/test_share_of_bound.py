@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrs_synthesis import agreement, share_of_bound
+from mrs_synthesis import agreement, paired_errors, share_of_bound
 from mrs_synthesis.files import read_table, write_table
 from mrs_synthesis.share_of_bound import BETTER, BEYOND, NONE, OPEN, SHRINKAGE, WORSE
 from mrs_synthesis.stage import InputError
@@ -152,7 +152,7 @@ def test_intervals_cover_a_known_error_and_are_paired():
     drawn = agreement.resample(200, 500, random)
     (value, low, high), verdict = share_of_bound.compare(half, whole, drawn)
     assert (value, low, high) == pytest.approx((0.5, 0.5, 0.5)) and verdict == BETTER
-    _, low, high = share_of_bound.with_interval(share_of_bound.errors(whole, drawn), 200)
+    _, low, high = paired_errors.with_interval(paired_errors.errors(whole, drawn), 200)
     # SD of a RMS of 600 normal values: 1 / sqrt(2 x 600)
     assert low < 10 < high and high - low == pytest.approx(2 * 1.96 * 10 / np.sqrt(1200), rel=0.25)
 

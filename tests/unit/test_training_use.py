@@ -212,7 +212,9 @@ def write_study(folder, changed=(), truth=1.0):
         scan = Scan((fids + noise)[:, :, None], MHZ, DWELL, {"EchoTime": 0.068}, ("OFF", "ON"))
         write_scan(folder / "derivatives" / rows[-1][1] / "mrs" / f"{name}_desc-preproc_svs.nii.gz", scan)
     write_table(folder / "units.tsv", pd.DataFrame(rows, columns=["unit", "folder", "subject", "site"]))
-    write_table(folder / "training" / "index.tsv", pd.DataFrame(index, columns=["unit", "transient", "split"]))
+    table = pd.DataFrame(index, columns=["unit", "transient", "split"])
+    write_table(folder / "training" / "index.tsv", table[table["split"] != "test"])
+    write_table(folder / "heldout" / "index.tsv", table[table["split"] == "test"])
     true = pd.DataFrame({"subject": [r[2] for r in rows], "metabolite": "GABA+", "per_tcr": truth * heights})
     write_table(folder / "truth.tsv", true)
     direction = rotate(clean(1.0) - clean(0.0))
@@ -240,7 +242,15 @@ def heights_as_fitted(items, options, wanted):
 
 def arguments(folder, *more):
     words = ["--units", folder / "units.tsv", "--derivatives", folder / "derivatives", "--training"]
-    words += [folder / "training", "--model", folder / "model", "--truth", folder / "truth.tsv"]
+    words += [
+        folder / "training",
+        "--heldout",
+        folder / "heldout",
+        "--model",
+        folder / "model",
+        "--truth",
+        folder / "truth.tsv",
+    ]
     words += ["--n-real", "2", "--n-total", "8", "--replicates", "3", "--seed", "5", "--seeds", "2"]
     return [str(w) for w in [*words, "--ratios", "DIFF:GABA+", "--output", folder / "table.tsv", *more]]
 

@@ -24,16 +24,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import agreement, evaluate, seeds
+from mrs_synthesis import agreement, effective, estimates, seeds
 from mrs_synthesis.agreement import Paired
 from mrs_synthesis.controls import CONTROLS
 from mrs_synthesis.dictionary import GAINS
+from mrs_synthesis.paired_errors import alike, count_subjects, error_ratio, errors, slope_difference, with_interval
 from mrs_synthesis.stage import InputError, require, run
 
 if TYPE_CHECKING:
@@ -105,52 +105,19 @@ DESCRIPTIONS = {
 }
 
 
-def _subjects(pairs: Paired) -> int:
-    return int(np.unique(pairs.subject).size)
-
-
-def errors(pairs: Paired, drawn: np.ndarray, debiased: bool = False) -> np.ndarray:
-    """Return the RMS error in percent of the data themselves, then of each resample, ``1 + len(drawn)`` values.
-
-    `debiased`: without the mean relative error of the series (in each resample its own).
-    """
-    pairs = pairs.usable()
-    if not pairs.reference.size:
-        return np.full(1 + len(drawn), np.nan)
-    weights = np.concatenate([np.ones((1, pairs.reference.size)), drawn[:, pairs.subject]])
-    found = agreement.rmse(pairs, weights)
-    return np.sqrt(np.maximum(found**2 - agreement.bias(pairs, weights) ** 2, 0.0)) if debiased else found
-
-
-def alike(first: Paired, second: Paired) -> tuple[Paired, Paired]:
-    """Return both without the observations that one of them lacks."""
-    known = np.isfinite(first.estimate).any(axis=1) & np.isfinite(second.estimate).any(axis=1)
-    return tuple(replace(p, estimate=np.where(known[:, None], p.estimate, np.nan)) for p in (first, second))
-
-
-def with_interval(values: np.ndarray, n_subjects: int) -> tuple[float, float, float]:
-    """Return the value of the data and its interval, given those of the data and of each resample."""
-    return float(values[0]), *(agreement.interval(values[1:]) if n_subjects >= agreement.FEWEST else (np.nan, np.nan))
-
-
 def compare(
     source: Paired, other: Paired, drawn: np.ndarray, debiased: bool = False
 ) -> tuple[tuple[float, float, float], str]:
     """Return the ratio of the RMS errors of `source` and `other` with its paired interval, and the verdict."""
-    source, other = alike(source, other)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = errors(source, drawn, debiased) / errors(other, drawn, debiased)
-    found = with_interval(ratio, _subjects(source.usable()))
+    n = count_subjects(alike(source, other)[0].usable())
+    found = with_interval(error_ratio(source, other, drawn, debiased), n)
     return found, BETTER if found[2] < 1 - EQUAL else WORSE if found[1] > 1 + EQUAL else ALIKE
 
 
 def loses_slope(source: Paired, other: Paired, drawn: np.ndarray) -> bool:
     """Tell whether the slope of `source` is shown to be lower than that of `other`."""
-    source, other = (pairs.usable() for pairs in alike(source, other))
-    if _subjects(source) < agreement.FEWEST:
-        return False
-    first, second = (agreement.slope(pairs, drawn[:, pairs.subject]) for pairs in (source, other))
-    return agreement.interval(first - second)[1] < 0
+    n = count_subjects(alike(source, other)[0].usable())
+    return agreement.interval(slope_difference(source, other, drawn)[1:], n)[1] < 0
 
 
 def gain(verdict: str, against: Mapping[str, str], lower_slope: bool) -> str:
@@ -188,18 +155,18 @@ def ratio_rows(
     margin, drawn, seed
         Margin of the equivalence test in percent, bootstrap weights of the subjects, and seed.
     """
-    subjects = evaluate.number_subjects(rows)
-    units, columns = list(subjects), list(evaluate.SERIES)
+    subjects = estimates.number_subjects(rows)
+    units, columns = list(subjects), list(estimates.SERIES)
     series = {
-        key: evaluate.paired(part, units, subjects) for key, part in rows.groupby(columns, sort=False, dropna=False)
+        key: estimates.paired(part, units, subjects) for key, part in rows.groupby(columns, sort=False, dropna=False)
     }
     real = {key[4]: pairs for key, pairs in series.items() if key[2] == "real"}
     random = seeds.generator(seed, "share_of_bound", "one subject")  # with several subjects nothing is drawn from it
-    curves = agreement.learning_curves(real, drawn, random) if len(real) > 1 else None
+    curves = effective.learning_curves(real, drawn, random) if len(real) > 1 else None
     table = []
     for key, pairs in series.items():
         row = dict(zip(columns, key, strict=True))
-        n, limit = _subjects(pairs.usable()), limits.get(key[4], {})
+        n, limit = count_subjects(pairs.usable()), limits.get(key[4], {})
         row |= {name: limit.get(name, np.nan) for name in ("bound_rmse_percent", "crb_rmse_percent")}
         row["bound_slope"] = limit.get("slope", np.nan)
         described = agreement.describe(pairs, margin, drawn, random)
@@ -216,8 +183,8 @@ def ratio_rows(
             names = ("share_debiased" if debiased else "share_of_bound", f"{share}_ci_low", f"{share}_ci_high")
             row |= dict(zip(names, parts, strict=True))
         if curves is not None:
-            effective = agreement.effective_transients(curves, pairs, drawn, random)
-            row |= {name: value for name, value in effective.items() if name.startswith("n_eff")}
+            worth = effective.effective_transients(curves, pairs, drawn, random)
+            row |= {name: value for name, value in worth.items() if name.startswith("n_eff")}
         alone = real.get(key[4])
         if key[2] != "real" and alone is not None:
             for debiased, ratio, label in ((False, "ratio", "verdict"), (True, "ratio_debiased", "verdict_debiased")):
@@ -263,8 +230,8 @@ def share_table(
 
     from mrs_synthesis.bayes_bound import TOGETHER
 
-    rows = evaluate.with_truth(concentrations, evaluate.choose_ratios(ratios, concentrations), truth)
-    rows = rows[~rows["source"].isin(evaluate.NO_CURVE)]
+    rows = estimates.with_truth(concentrations, estimates.choose_ratios(ratios, concentrations), truth)
+    rows = rows[~rows["source"].isin(estimates.NO_CURVE)]
     if rows.empty:
         raise InputError("no estimate of a filled cell has a truth: expected subjects of the phantom; check --truth")
     rows = rows.assign(decoder=rows["decoder"].astype(object).where(rows["decoder"].notna(), "n/a"))
@@ -277,7 +244,7 @@ def share_table(
     table = []
     for ratio, part in rows.groupby(["metabolite", "condition"], sort=False):
         table += ratio_rows(part, limits.get(ratio, {}), margin, drawn, seed)
-    columns = [*evaluate.SERIES, "n", *COLUMNS]
+    columns = [*estimates.SERIES, "n", *COLUMNS]
     found = pd.DataFrame(table).reindex(columns=columns)
     for name in ("n_controls", "controls_beaten"):
         found[name] = found[name].astype("Int64")
@@ -319,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     try:
         concentrations = read_table(
-            require(a.concentrations), (*evaluate.SERIES, "unit", "subject", "replicate", "per_tcr")
+            require(a.concentrations), (*estimates.SERIES, "unit", "subject", "replicate", "per_tcr")
         )
         truth = read_table(require(a.truth), ("subject", "metabolite", "per_tcr"))
         names = ("metabolite", "condition", "site", "n_real", "bound_rmse_percent", "crb_rmse_percent", "slope")

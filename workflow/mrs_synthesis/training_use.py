@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import agreement, cells, evaluate, generator, seeds, share_of_bound
+from mrs_synthesis import agreement, cells, estimates, generator, paired_errors, seeds, share_of_bound
 from mrs_synthesis import training_examples as examples
 from mrs_synthesis.agreement import Paired
 from mrs_synthesis.regressor import Regressor, train
@@ -184,8 +184,8 @@ def scores(
             weights = np.concatenate([np.ones((1, own.reference.size)), drawn[:, own.subject]])
             flat = np.full(len(weights), np.nan)
             few = np.unique(own.subject).size < agreement.FEWEST
-            found.setdefault("value", []).append(share_of_bound.errors(pairs, drawn))
-            found.setdefault("rmse_debiased_percent", []).append(share_of_bound.errors(pairs, drawn, True))
+            found.setdefault("value", []).append(paired_errors.errors(pairs, drawn))
+            found.setdefault("rmse_debiased_percent", []).append(paired_errors.errors(pairs, drawn, True))
             found.setdefault("bias_percent", []).append(agreement.bias(own, weights) if own.reference.size else flat)
             found.setdefault("slope", []).append(flat if few else agreement.slope(own, weights))
             found.setdefault("correlation", []).append(flat if few else correlation(own, weights))
@@ -193,7 +193,7 @@ def scores(
         series[source] = {name: np.mean(parts, axis=0) for name, parts in found.items()}
         row = {"n": n, "n_replicates": int(np.isfinite(values[0]).sum())}
         for name, parts in series[source].items():
-            row[name], low, high = share_of_bound.with_interval(parts, n)
+            row[name], low, high = paired_errors.with_interval(parts, n)
             if name in ("value", "slope", "correlation"):
                 prefix = "" if name == "value" else f"{name}_"
                 row |= {f"{prefix}ci_low": low, f"{prefix}ci_high": high}
@@ -207,7 +207,7 @@ def scores(
                 continue
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = series[source]["value"] / series[other]["value"]
-            row[name], low, high = share_of_bound.with_interval(ratio, row["n"])
+            row[name], low, high = paired_errors.with_interval(ratio, row["n"])
             row |= {f"{name}_ci_low": low, f"{name}_ci_high": high}
             better, worse = high < 1 - share_of_bound.EQUAL, low > 1 + share_of_bound.EQUAL
             words = (share_of_bound.BETTER, share_of_bound.WORSE, share_of_bound.ALIKE)
@@ -220,7 +220,7 @@ def true_ratios(units: pd.DataFrame, truth: pd.DataFrame, ratios: Sequence[tuple
     import pandas as pd
 
     asked = [units.assign(condition=c, metabolite=m, ratio=i) for i, (c, m) in enumerate(ratios)]
-    known = evaluate.with_truth(pd.concat(asked), ratios, truth)
+    known = estimates.with_truth(pd.concat(asked), ratios, truth)
     wide = known.pivot(index="unit", columns="ratio", values="reference")
     return wide.reindex(index=units["unit"], columns=range(len(ratios))).to_numpy(float)
 
@@ -308,6 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--units", type=Path, required=True, help="table of scans")
     parser.add_argument("--derivatives", type=Path, required=True, help="folder of the preprocessed scans")
     parser.add_argument("--training", type=Path, required=True, help="folder of the training set (for the splits)")
+    parser.add_argument("--heldout", type=Path, required=True, help="folder of the held-out set")
     parser.add_argument("--model", type=Path, required=True, help="folder of the trained generative model")
     parser.add_argument("--prior", choices=("standard", "fitted"), default="standard", help="of the model paper")
     parser.add_argument("--truth", type=Path, help="phantom: true ratios; else the reference transients' fits count")
@@ -326,6 +327,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     a = parser.parse_args(argv)
     from mrs_synthesis.dictionary import write_described_table
     from mrs_synthesis.files import read_table
+    from mrs_synthesis.training_set import read_index
 
     asked = [tuple(text.split(":")) for text in dict.fromkeys(a.ratios)]
     if any(len(pair) != 2 or not all(pair) for pair in asked):
@@ -335,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     grid = generator.read_config(a.model)["grid"]
     try:
         units = read_table(require(a.units), ("unit", "folder", "subject", "site"))
-        index = read_table(require(a.training / "index.tsv"), ("unit", "transient", "split"))
+        index = read_index(a.training, a.heldout, ("unit", "transient", "split"))
         truth = None if a.truth is None else read_table(require(a.truth), ("subject", "metabolite", "per_tcr"))
     except (SkippedError, ValueError) as error:
         raise InputError(str(error)) from None

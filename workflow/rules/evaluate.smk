@@ -1,4 +1,4 @@
-"""Bias, agreement and signal quality, and the list of what failed."""
+"""Bias and agreement, and the list of what failed."""
 
 
 rule evaluate:
@@ -16,12 +16,22 @@ rule evaluate:
         index="<results>/training/index.tsv",
         truth="<results>/tables/truth.tsv" if PHANTOM else [],
     output:
-        multiext("<results>/tables/concentrations", ".tsv", ".json"),
-        multiext("<results>/tables/quality", ".tsv", ".json"),
-        multiext("<results>/tables/bias", ".tsv", ".json"),
-        multiext("<results>/tables/bias_by_site", ".tsv", ".json"),
-        multiext("<results>/tables/effective_transients", ".tsv", ".json"),
-        multiext("<results>/tables/bias_truth", ".tsv", ".json") if PHANTOM else [],
+        reported("concentrations", "Fits"),
+        "<results>/tables/concentrations.json",
+        reported("bias", "Bias and agreement"),
+        "<results>/tables/bias.json",
+        reported("bias_by_site", "Bias and agreement"),
+        "<results>/tables/bias_by_site.json",
+        reported("effective_transients", "Effective transients"),
+        "<results>/tables/effective_transients.json",
+        reported("learning_curve", "Effective transients"),
+        "<results>/tables/learning_curve.json",
+        [
+            reported("bias_truth", "Bias and agreement"),
+            "<results>/tables/bias_truth.json",
+        ]
+        if PHANTOM
+        else [],
         summary="<results>/tables/summary.json",
     log:
         "<results>/logs/evaluate.log",
@@ -51,7 +61,7 @@ rule failures:
     input:
         all_statuses(),
     output:
-        table="<results>/tables/failures.tsv",
+        table=reported("failures", "Failures"),
         dictionary="<results>/tables/failures.json",
     log:
         "<results>/logs/failures.log",

@@ -12,7 +12,7 @@ if FILLED_PHANTOM:
             truth="<results>/tables/truth.tsv",
             bound="<results>/tables/bayes_bound.tsv",
         output:
-            table="<results>/tables/share_of_bound.tsv",
+            table=reported("share_of_bound", "Physical limit"),
             dictionary="<results>/tables/share_of_bound.json",
         log:
             "<results>/logs/share_of_bound.log",

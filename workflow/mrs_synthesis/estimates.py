@@ -1,0 +1,110 @@
+"""Estimates of the study cells beside the reference of their scan, by series: what all tables of bias start from.
+
+A series is one metabolite ratio from one source with one n_real and n_total (`SERIES`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mrs_synthesis.agreement import Paired
+from mrs_synthesis.stage import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SERIES = ("metabolite", "condition", "source", "decoder", "n_real", "n_total")  # one row of the tables of bias
+CONDITIONS = ("OFF", "ON", "DIFF", "UNEDITED")
+COMMON = ("tNAA", "tCho", "Ins", "Glx")  # ratios of the condition that holds tCr, where none are named
+NO_CURVE = ("reference", "reconstruction")  # they hold the reference's own transients: no place on the learning curve
+
+
+def choose_ratios(asked: Sequence[str] | None, concentrations: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return (condition, metabolite) pairs; `asked` are texts like ``DIFF:GABA+``, None means the usual ones.
+
+    Raises
+    ------
+    InputError
+        If a text is not of this form, or no pair was fitted.
+    """
+    fitted = set(zip(concentrations["condition"], concentrations["metabolite"], strict=True))
+    if asked is None:
+        wanted = [("DIFF", "GABA+"), ("DIFF", "Glx")] + [(c, m) for c in ("OFF", "UNEDITED") for m in COMMON]
+    else:
+        wanted = [tuple(text.split(":")) for text in asked]
+        for text, pair in zip(asked, wanted, strict=True):
+            if len(pair) != 2 or pair[0] not in CONDITIONS or not pair[1]:
+                raise InputError(f"--ratios {text}: expected CONDITION:METABOLITE, e.g. DIFF:GABA+ or UNEDITED:tNAA")
+    found = [pair for pair in dict.fromkeys(wanted) if pair in fitted]
+    for pair in dict.fromkeys(wanted):
+        if asked is not None and pair not in fitted:
+            print(f"not fitted, left out: {':'.join(pair)}", flush=True)
+    if not found:
+        raise InputError(f"--ratios: none of {' '.join(map(':'.join, wanted))} was fitted; name fitted ones")
+    return found
+
+
+def with_reference(concentrations: pd.DataFrame, ratios: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Return the rows of `ratios` with a column ``reference``: per_tcr of the scan's reference cell."""
+    import pandas as pd
+
+    keys = pd.MultiIndex.from_frame(concentrations[["condition", "metabolite"]])
+    rows = concentrations[keys.isin(ratios)]
+    own = rows[rows["source"] == "reference"]
+    own = own[["unit", "condition", "metabolite", "per_tcr"]].rename(columns={"per_tcr": "reference"})
+    return rows.merge(own, on=["unit", "condition", "metabolite"], how="left", validate="many_to_one")
+
+
+def with_truth(concentrations: pd.DataFrame, ratios: Sequence[tuple[str, str]], truth: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `ratios` with a column ``reference``: the true ratio to tCr; sums are formed if absent."""
+    import pandas as pd
+
+    from mrs_synthesis.metabolites import DIFF_SUMS, SUMS, canonical
+
+    wide = truth.assign(metabolite=truth["metabolite"].map(canonical)).pivot(
+        index="subject", columns="metabolite", values="per_tcr"
+    )
+    for name, members in (SUMS | DIFF_SUMS).items():
+        present = [member for member in members if member in wide]
+        if name not in wide and present:
+            wide[name] = wide[present].sum(axis=1, min_count=1)
+    long = wide.reset_index().melt(id_vars="subject", var_name="metabolite", value_name="reference")
+    keys = pd.MultiIndex.from_frame(concentrations[["condition", "metabolite"]])
+    rows = concentrations[keys.isin(ratios)]
+    return rows.merge(long, on=["subject", "metabolite"], how="inner", validate="many_to_one")
+
+
+def paired(rows: pd.DataFrame, units: Sequence[str], subjects: dict[str, int]) -> Paired:
+    """Return one series' estimates and references, a line for each of `units`, whose subjects are numbered."""
+    table = rows.pivot(index="unit", columns="replicate", values="per_tcr").reindex(units)
+    reference = rows.drop_duplicates("unit").set_index("unit")["reference"].reindex(units)
+    return Paired(
+        table.to_numpy(float),
+        reference.to_numpy(float),
+        np.array([subjects[unit] for unit in units]),
+        len(set(subjects.values())),
+    )
+
+
+def number_subjects(rows: pd.DataFrame) -> dict[str, int]:
+    """Return the number of each unit's subject, 0-based, by unit."""
+    subject = rows.drop_duplicates("unit").set_index("unit")["subject"].sort_index()
+    numbers = {name: i for i, name in enumerate(sorted(subject.unique()))}
+    return {unit: numbers[name] for unit, name in subject.items()}
+
+
+def with_common_sizes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return `rows` with n_real and n_total of reference and reconstruction replaced by the median over scans.
+
+    Scans differ in how many transients are left for the reference, and would else be series of their own.
+    """
+    rows = rows.copy()
+    for source in NO_CURVE:
+        own = rows["source"] == source
+        for column in ("n_real", "n_total"):
+            if own.any():
+                rows.loc[own, column] = int(rows.loc[own].drop_duplicates("unit")[column].median())
+    return rows
