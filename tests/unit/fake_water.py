@@ -49,7 +49,7 @@ def draw_subject(rng, amplitude, n_conditions=2, n_transients=40, **raster):
 
 
 def write_study(folder, subjects, conditions=CONDITIONS):
-    """Write a study; `subjects` are dictionaries of ``arrays``, ``site``, ``vendor`` and ``split``."""
+    """Write a study, split; `subjects` are dictionaries of ``arrays``, ``site``, ``vendor`` and ``split``."""
     units, index = [], []
     for number, subject in enumerate(subjects):
         name, arrays = f"sub-{number:02d}", subject["arrays"]
@@ -70,7 +70,7 @@ def write_study(folder, subjects, conditions=CONDITIONS):
         write_json(base / f"{unit}_desc-preproc_svs.json", sidecar)
         np.savez(base / f"{unit}_desc-preproc_nuisance.npz", **arrays)
         units.append({"unit": unit, "folder": name, "subject": name[4:], "site": subject["site"]})
-        units[-1]["vendor"] = subject["vendor"]
+        units[-1] |= {"vendor": subject["vendor"], "split": subject["split"]}
         index += [
             {
                 "unit": unit,
@@ -83,7 +83,9 @@ def write_study(folder, subjects, conditions=CONDITIONS):
             for k in range(shape[1])
         ]
     write_table(folder / "units.tsv", pd.DataFrame(units))
-    write_table(folder / "training" / "index.tsv", pd.DataFrame(index))
+    table = pd.DataFrame(index)
+    write_table(folder / "training" / "index.tsv", table[table["split"] != "test"])
+    write_table(folder / "heldout" / "index.tsv", table[table["split"] == "test"])
     grid = {"conditions": list(conditions), "split_unit": "subject"}
     (folder / "training" / "grid.json").write_text(json.dumps(grid))
     return folder

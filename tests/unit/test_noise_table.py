@@ -157,11 +157,10 @@ def study(tmp_path):
     """Three subjects: eight pool and 20 held-out transients, two replicates of 10 synthetic ones."""
     names = ["01", "02", "03"]
     rows = [
-        {"unit": f"sub-{i}_acq-m", "folder": f"sub-{i}", "subject": i, "session": "n/a", "site": "s"} for i in names
+        {"unit": f"sub-{i}_acq-m", "folder": f"sub-{i}", "subject": i, "session": "n/a", "site": "s", "split": "test"}
+        for i in names
     ]
     write_table(tmp_path / "units.tsv", pd.DataFrame(rows))
-    index = pd.DataFrame([{"unit": row["unit"], "split": "test"} for row in rows])
-    write_table(tmp_path / "training" / "index.tsv", index)
     write_json(tmp_path / "training" / "grid.json", {"split_unit": "subject"})
     for k, row in enumerate(rows):
         prefix = tmp_path / "derivatives" / row["folder"] / "mrs" / row["unit"]

@@ -132,7 +132,8 @@ def study(tmp_path_factory):
 
 def table(study, name):
     output = study / f"{name}.tsv"
-    more = {"nuisance": study / "nuisance.npz", "output": output}
+    more = {"nuisance": study / "nuisance.npz", "output": output, "lines": study / f"{name}_lines.tsv"}
+    more["heldout"] = study / "heldout"
     water_table.main([*fake_water.words(study, **more), "--bootstrap", "200", "--seed", "1"])
     return output
 
@@ -149,6 +150,10 @@ def test_table_tells_drawn_water_from_none(study):
     assert accuracy.loc["drawn", "value"] < 0.7 < 0.95 < accuracy.loc["none", "value"]
     assert (accuracy["ceiling"] == accuracy.loc["real", "value"]).all()
     assert (accuracy["floor"] == accuracy.loc["none", "value"]).all()
+    lines = read_table(study / "water_lines.tsv")
+    peaks = lines[lines["metric"] == "amplitude"].set_index("source").eval("x * density * width")
+    middle = peaks.groupby(level=0).sum()  # mean log10 height; the subjects' spread is about 0.3
+    assert abs(middle["drawn"] - middle["real"]) < 0.3 < middle["real"] - middle["none"]
     about = json.loads(path.with_suffix(".json").read_text())
     assert {"metric", "ceiling", "floor", "n_source"} < set(about)
 

@@ -152,8 +152,23 @@ def with_difference(scan: Scan) -> dict[str, np.ndarray]:
     return found | ({"DIFF": found["ON"] - found["OFF"]} if {"OFF", "ON"} <= set(found) else {})
 
 
-def unit_values(prefix: Path, kinds: Sequence[tuple[str, str]]) -> dict[tuple[str, str, str], list[Values]]:
-    """Return one unit's values of each block by (condition, source, decoder); its files' names start with `prefix`.
+def read_blocks(
+    prefix: Path, kinds: Sequence[tuple[str, str]]
+) -> tuple[Scan, list[int], dict[tuple[str, str], tuple[Scan, list[tuple[int, int]]]]]:
+    """Return one unit's real scan, its held-out transients, and by mode and decoder the synthetic scan and its blocks.
+
+    Parameters
+    ----------
+    prefix
+        What the names of the unit's files begin with.
+    kinds
+        Pairs of mode and decoder.
+
+    Returns
+    -------
+    tuple
+        The preprocessed scan; the numbers of its held-out transients, in order; of each kind the scan and the first
+        and last (exclusive) transient of each replicate of the smallest n_real.
 
     Raises
     ------
@@ -165,14 +180,14 @@ def unit_values(prefix: Path, kinds: Sequence[tuple[str, str]]) -> dict[tuple[st
     from mrs_synthesis.scans import read_scan, sidecar_path
 
     real = read_scan(Path(f"{prefix}_desc-preproc_svs.nii.gz"))
-    axis = (real.dwell_s, real.frequency_mhz)
-    held, levels, found = None, {}, {}
+    held: list[int] = []
+    found = {}
     for mode, decoder in kinds:
         path = cells.synthetic_path(prefix, mode, decoder)
         scan = read_scan(path)
         try:
             plan = json.loads(require(sidecar_path(path)).read_text())["Plan"]
-            reference = [int(k) for k in plan["Reference"]]
+            reference = sorted(int(k) for k in plan["Reference"])
             ranges = [tuple(replicate["DynRange"]) for replicate in cells.headline(plan["Replicates"])]
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{sidecar_path(path)}: no plan of the synthesis; synthesise again") from None
@@ -180,14 +195,24 @@ def unit_values(prefix: Path, kinds: Sequence[tuple[str, str]]) -> dict[tuple[st
             raise InputError(f"{path}: does not belong to {prefix}_desc-preproc_svs.nii.gz; synthesise again")
         if len(reference) < FEWEST:
             raise SkippedError(f"{path}: {len(reference)} held-out transients, expected at least {FEWEST}")
-        n_pairs = min(len(reference), *(stop - start for start, stop in ranges))
-        if held is None:
-            held = sorted(reference)
-            for condition, fids in with_difference(real).items():
-                levels[condition], values = real_values(fids[held], *axis, n_pairs)
-                found[condition, "real", "n/a"] = values
-        elif held != sorted(reference):
+        if held not in ([], reference):
             raise InputError(f"{path}: holds out other transients than the unit's other files; synthesise again")
+        held = reference
+        found[mode, decoder] = scan, ranges
+    return real, held, found
+
+
+def unit_values(prefix: Path, kinds: Sequence[tuple[str, str]]) -> dict[tuple[str, str, str], list[Values]]:
+    """Return one unit's values of each block by (condition, source, decoder); arguments and errors of `read_blocks`."""
+    real, held, synthetic = read_blocks(prefix, kinds)
+    axis = (real.dwell_s, real.frequency_mhz)
+    levels, found = {}, {}
+    # Of all kinds as many pairs, so that the largest correlation among them compares
+    n_pairs = min(len(held), *(stop - start for _, ranges in synthetic.values() for start, stop in ranges))
+    for condition, fids in with_difference(real).items():
+        levels[condition], values = real_values(fids[held], *axis, n_pairs)
+        found[condition, "real", "n/a"] = values
+    for (mode, decoder), (scan, ranges) in synthetic.items():
         for condition, fids in with_difference(scan).items():
             blocks = [fids[start:stop] for start, stop in ranges]
             found[condition, mode, decoder] = synthetic_values(blocks, *axis, levels[condition], n_pairs)

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import nuisance, seeds, spectra, two_sample
+from mrs_synthesis import nuisance, seeds, spectra, two_sample, water_lines
 from mrs_synthesis.stage import InputError, SkippedError, require, run
+from mrs_synthesis.training_set import read_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,32 +203,39 @@ def synthetic_fids(
     if model is None:
         return new
     raster = {key: data[key] for key in ("scale", "dwell_s", "frequency_mhz")}
-    drawn = model.draw(rng, fids.shape[1], n_points=fids.shape[2], site=str(row["site"]), **raster)
+    drawn = model.draw(rng, fids.shape[1], n_points=fids.shape[2], site=row["site"], vendor=row["vendor"], **raster)
     return new + drawn.water_fid
 
 
 def water_table(
-    units: Path, training: Path, derivatives: Path, model: nuisance.NuisanceModel, n_resamples: int, seed: int
-) -> pd.DataFrame:
-    """Return the table."""
+    units: Path,
+    training: Path,
+    heldout: Path,
+    derivatives: Path,
+    model: nuisance.NuisanceModel,
+    n_resamples: int,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the table, and that of the distributions (`water_lines`)."""
     import pandas as pd
 
     from mrs_synthesis.files import read_table
 
     try:
-        index = read_table(require(training / "index.tsv"), ("unit", "transient", "split", "scale"))
-        table = read_table(require(units), ("unit", "folder", "subject", "site")).astype(object)
+        table = read_table(require(units), ("unit", "folder", "subject", "site", "vendor")).astype(object)
     except ValueError as error:
         raise InputError(str(error)) from None
+    index = read_index(training, heldout, ("unit", "transient", "split", "scale"))
     rows = table.where(table.notna(), "n/a").to_dict("records")
     ppm = window_ppm()
     held = read_group(rows, derivatives, index, "test")
     if not held:
-        raise InputError(f"{training}/index.tsv: no usable row of split test; nothing can be compared")
+        raise InputError(f"{heldout}/index.tsv: no usable row of split test; nothing can be compared")
     learned = read_group(rows, derivatives, index, "train")
     sites = [str(row["site"]) for row, _ in held]
     real = [windows_of(data["fids"] + data["water"], data, ppm) for _, data in held]
     found: dict[str, dict[str, tuple[float, float, float]]] = {}
+    shown = {"real": real}
     for source, used, n_draws in (("drawn", model, N_DRAWS), ("none", None, 1)):
         draws = []
         for k in range(n_draws):
@@ -235,11 +243,13 @@ def water_table(
             for row, data in held:
                 rng = seeds.generator(seed, "water_table", source, k, row["unit"])
                 windows.append(windows_of(synthetic_fids(used, row, data, rng), data, ppm))
+            shown.setdefault(source, windows)
             rng = seeds.generator(seed, "water_table", "comparison", source, k)
             draws.append(compare(real, windows, (sites, sites), ppm, rng, n_resamples))
         middle = {metric: np.median if metric.endswith("_p") else np.mean for metric in draws[0]}
         found[source] = {name: tuple(middle[name]([draw[name] for draw in draws], axis=0)) for name in middle}
     windows = [windows_of(data["fids"] + data["water"], data, ppm) for _, data in learned]
+    shown["training"] = windows
     rng = seeds.generator(seed, "water_table", "comparison", "real")
     found["real"] = compare(real, windows, (sites, [str(row["site"]) for row, _ in learned]), ppm, rng, n_resamples)
     n_source = {"real": len(learned)}
@@ -250,7 +260,8 @@ def water_table(
             value, low, high = found[source][metric]
             names = {"metric": metric, "source": source, "value": value, "ci_low": low, "ci_high": high}
             lines.append(names | limits | {"n": len(real), "n_source": n_source.get(source, len(real))})
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    peaks = {name: [water_lines.in_units(features(one, ppm)) for one in group] for name, group in shown.items()}
+    return pd.DataFrame(lines, columns=list(COLUMNS)), water_lines.histograms(peaks)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -262,20 +273,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--units", type=Path, required=True, help="units.tsv, one row per scan")
     parser.add_argument("--training", type=Path, required=True, help="folder of the training set")
+    parser.add_argument("--heldout", type=Path, required=True, help="folder of the held-out set")
     parser.add_argument("--derivatives", type=Path, required=True, help="folder of the preprocessed scans")
     parser.add_argument("--nuisance", type=Path, required=True, help="model of the nuisances, NPZ")
     parser.add_argument("--bootstrap", type=int, default=1000, help="permutations, and resamples of the intervals")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True, help="the table, TSV; its data dictionary goes beside it")
+    parser.add_argument("--lines", type=Path, required=True, help="the table of the peaks' distributions, TSV")
     a = parser.parse_args(argv)
     from mrs_synthesis.dictionary import write_described_table
 
     model = nuisance.NuisanceModel.load(a.nuisance)
-    table = water_table(a.units, a.training, a.derivatives, model, a.bootstrap, a.seed)
+    table, lines = water_table(a.units, a.training, a.heldout, a.derivatives, model, a.bootstrap, a.seed)
+    same = json.loads(require(a.training / "grid.json").read_text())["split_unit"] == "transient"
+    scope = "; training and test transients are of the same subjects" if same else ""
     about = "One comparison of the residual water of one source's transients with that of held-out real ones"
-    if json.loads(require(a.training / "grid.json").read_text())["split_unit"] == "transient":
-        about += "; training and test transients are of the same subjects"
-    write_described_table(a.output, table, about, DESCRIPTIONS)
+    write_described_table(a.output, table, about + scope, DESCRIPTIONS)
+    about = "A bin of the histogram of one measure of residual water's peaks in single transients of one source"
+    write_described_table(a.lines, lines, about + scope, water_lines.COLUMNS)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ rule noise_table:
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
     output:
-        table="<results>/tables/noise.tsv",
+        table=reported("noise", "Noise and water"),
         dictionary="<results>/tables/noise.json",
     log:
         "<results>/logs/noise_table.log",
