@@ -214,9 +214,11 @@ def test_sdat_with_an_inverted_condition(tmp_path):
     assert abs(scan_peak(out, 1.8, 2.2) - 2.008) < 0.01
     assert (record["n_transients"], record["n_conditions"], record["te_ms"], record["water"]) == (6, 2, 68.0, 1)
     sidecar = json.loads(scans.sidecar_path(out).read_text())
-    assert sidecar["Sources"] == ["S01_act.sdat", "S01_act.spar"]
+    assert sidecar["NumberOfSourceFiles"] == 2
     assert sidecar["GeneratedBy"][1]["Name"] == "spec2nii"
+    assert sidecar["GeneratedBy"][1]["Description"] == "spec2nii philips <scan.sdat> <file.spar>"
     assert str(tmp_path) not in scans.sidecar_path(out).read_text()
+    assert "S01" not in scans.sidecar_path(out).read_text()  # such a name may be a person's
 
 
 def test_twix_with_coils_by_its_header(tmp_path):

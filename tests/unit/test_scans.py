@@ -87,12 +87,15 @@ def test_nan_is_neither_written_nor_read(tmp_path):
 
 
 def test_sidecar_has_the_fields_bids_requires(tmp_path):
-    scans.write_sidecar(tmp_path / "x_svs.nii.gz", make_scan(), ["bids:raw:a.nii.gz"], Extra=1)
-    content = json.loads((tmp_path / "x_svs.json").read_text())
+    folder = tmp_path / "derivatives" / "sub-01" / "mrs"
+    raw = tmp_path / "rawdata" / "sub-01" / "mrs" / "sub-01_svs.nii.gz"
+    scans.write_sidecar(folder / "sub-01_desc-x_svs.nii.gz", make_scan(), [raw], Extra=1)
+    content = json.loads((folder / "sub-01_desc-x_svs.json").read_text())
     assert content["ResonantNucleus"] == ["1H"]
     assert content["SpectralWidth"] == pytest.approx(2000.0)
     assert content["EchoTime"] == 0.068
-    assert content["Sources"] == ["bids:raw:a.nii.gz"]
+    assert content["Sources"] == ["bids:raw:sub-01/mrs/sub-01_svs.nii.gz"]
+    assert content["Extra"] == 1
 
 
 @pytest.mark.parametrize("order", [("DIM_DYN", "DIM_EDIT"), ("DIM_EDIT", "DIM_DYN")])

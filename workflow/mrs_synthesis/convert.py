@@ -156,6 +156,7 @@ def convert(
     from mrs_synthesis import editing
     from mrs_synthesis.convert_formats import cut_points_before_echo, read_source
     from mrs_synthesis.scans import write_scan, write_sidecar
+    from mrs_synthesis.sidecars import uri
 
     source = read_source(metab, format_name, aux)
     water = water if water_role in ("ecc", "concentration", "both") else None
@@ -212,16 +213,17 @@ def convert(
     }
     facts = {"ConversionNotes": notes}
     if edit_scheme == "mega":
-        facts |= {"EditCondition": list(scan.conditions), "AcquiredEditOrder": order}
+        facts["AcquiredEditOrder"] = order
+    if references is not None:
+        facts["ReferenceSignal"] = uri(output_ref, output)
     write_scan(output, scan)
-    write_sidecar(output, scan, _names(source, metab), **facts, **_provenance(source))
+    write_sidecar(output, scan, [], **facts, **_provenance(source))
     if references is not None:
         header_times = _times(reference, str(water or metab), te_ms, tr_ms, [])
         water_scan = _scan(reference.main, references, header_times, ("UNEDITED",))
         water_scan.header["WaterSuppressed"] = False
         write_scan(output_ref, water_scan)
-        facts = {"WaterRole": water_role}
-        write_sidecar(output_ref, water_scan, _names(reference, water or metab), **facts, **_provenance(reference))
+        write_sidecar(output_ref, water_scan, [], WaterRole=water_role, **_provenance(reference))
     return record
 
 
@@ -351,11 +353,6 @@ def _scan(raw: Raw, fids: np.ndarray, times: dict[str, float], conditions: tuple
 def _without_folders(text: str) -> str:
     """Reduce the paths in a text to their last part: folders name people and places."""
     return re.sub(r"(?:[A-Za-z]:)?(?:[^\s'\",=()/\\]*[/\\])+", "", text)
-
-
-def _names(source: Source, path: Path) -> list[str]:
-    """Return file names; for a folder of DICOM files the folder's."""
-    return [f"{Path(path).resolve().name}/"] if Path(path).is_dir() else [file.name for file in source.files]
 
 
 def _provenance(source: Source) -> dict[str, Any]:

@@ -96,7 +96,9 @@ def read_source(path: Path, format_name: str, aux: Path | None = None) -> Source
     with tempfile.TemporaryDirectory(prefix="convert_") as folder:
         outputs, patched = _spec2nii(path, format_name, arguments, Path(folder))
         source = _sort_outputs(path, outputs)
-    names = {str(file): file.name for file in [*files, path]}
+    # What stands in sidecars must not name the files: their names can hold names of people
+    names = {str(file): f"<file{file.suffix}>" for file in files}
+    names[str(path)] = "<folder>" if path.is_dir() else f"<scan{path.suffix}>"
     source.files = files
     source.command = " ".join(["spec2nii", *(names.get(argument, argument) for argument in arguments)])
     source.notes += patched

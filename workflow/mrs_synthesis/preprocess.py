@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mrs_synthesis.scans import sidecar_path
 
     images = [arguments.output] + ([arguments.output_ref] if arguments.output_ref else [])
-    outputs = [*images, *map(sidecar_path, images), arguments.qc, arguments.nuisance]
+    outputs = [*images, *map(sidecar_path, [*images, arguments.qc]), arguments.qc, arguments.nuisance]
     run_subject(
         lambda: preprocess(arguments), stage=STAGE, unit=arguments.unit, outputs=outputs, status=arguments.status
     )
@@ -215,11 +215,14 @@ def _write(
     """Write all files of the subject and return facts for its status file."""
     from dataclasses import asdict
 
+    from mrs_synthesis.collect import PREPROCESSING_COLUMNS
+    from mrs_synthesis.dictionary import write_table_sidecar
     from mrs_synthesis.files import write_table, write_whole
     from mrs_synthesis.scans import add_processing, write_scan, write_sidecar
+    from mrs_synthesis.sidecars import uri
 
     kept = np.flatnonzero((done.reason == "").all(axis=0))
-    sources = [str(arguments.scan)] + ([str(arguments.water)] if water is not None else [])
+    sources = [arguments.scan] + ([arguments.water] if water is not None else [])
     tags = tuple(tag for tag in scan.dimensions if tag == "DIM_EDIT")
     output = scan.with_fids(done.fids[:, kept, None], dimensions=("DIM_DYN", *tags))
     for method, details in done.steps:
@@ -233,10 +236,13 @@ def _write(
         **done.facts,
     }
     write_scan(arguments.output, output)
-    write_sidecar(
-        arguments.output, output, sources, Engine=arguments.engine, Parameters=asdict(options), Measurements=facts
-    )
+    more = {"Engine": arguments.engine, "Parameters": asdict(options), "Measurements": facts}
+    if arguments.output_ref:
+        more["ReferenceSignal"] = uri(arguments.output_ref, arguments.output)
+    write_sidecar(arguments.output, output, sources, **more)
     write_table(arguments.qc, table)
+    columns = {name: {"Description": text} for name, text in PREPROCESSING_COLUMNS.items()}
+    write_table_sidecar(arguments.qc, "One row per edit condition and transient acquired", sources, columns)
     with write_whole(arguments.nuisance) as temporary:
         np.savez(
             temporary,
@@ -253,7 +259,7 @@ def _write(
         if options.ecc:
             add_processing(reference, "Eddy current correction", "by its own phase")
         write_scan(arguments.output_ref, reference)
-        write_sidecar(arguments.output_ref, reference, [str(arguments.water)])
+        write_sidecar(arguments.output_ref, reference, [arguments.water])
     return facts
 
 

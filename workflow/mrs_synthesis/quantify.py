@@ -12,6 +12,7 @@ import numpy as np
 
 from mrs_synthesis import basis as basis_sets
 from mrs_synthesis import fit_cells, fit_checks, fitting, lcm_model, metabolites, water
+from mrs_synthesis.dictionary import write_table_sidecar
 from mrs_synthesis.files import read_table
 from mrs_synthesis.fitting import Fitted, Task
 from mrs_synthesis.stage import InputError, SkippedError, add_status_argument, run, run_subject
@@ -236,6 +237,8 @@ def quantify(args: argparse.Namespace) -> dict[str, Any]:
         work = fit_cells.Run(tasks, engines, positions, common)
         outputs = {"output": args.output, "curves": args.curves}
         fit_cells.fit(cells, work, engine=args.engine, chunk=chunk, per_raw=per_raw, **outputs)
+        used = [path for path in (args.cells, args.index, args.water) if path is not None]
+        write_table_sidecar(args.output, "One row per study cell, fitted condition and metabolite", used)
         counts = {name: work.counts[name] for name in ("fitted", "not_converged", "missing", "moved")}
         print(", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counts.items()), flush=True)
         return counts | {
@@ -330,7 +333,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         from mrs_synthesis.fslmrs import reexec_if_needed
 
         reexec_if_needed("mrs_synthesis.quantify", argv)
-    outputs = [path for path in (args.output, args.curves) if path is not None]
+    sidecar = args.output.with_suffix(".json")
+    outputs = [path for path in (args.output, sidecar, args.curves) if path is not None]
     run_subject(lambda: quantify(args), stage="quantify", unit=args.unit, outputs=outputs, status=args.status)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from mrs_synthesis import __version__, spectra
+from mrs_synthesis import __version__, sidecars, spectra
 from mrs_synthesis.files import write_json, write_whole
 from mrs_synthesis.stage import InputError, require
 
@@ -269,40 +270,58 @@ def write_scan(path: Path | str, scan: Scan) -> None:
 
 
 def add_processing(scan: Scan, method: str, details: str) -> None:
-    """Append a step to ProcessingApplied, `method` in the standard's words.
+    """Record a step in the header.
 
+    A `method` of the standard (`sidecars.METHODS`) goes to ProcessingApplied; any other becomes an object of its own,
+    named by its words (``"Outlier removal"``: OutlierRemoval), with a Description as the standard wants it.
     No time is written, so that equal input gives equal bytes; the run's logs hold the times.
     """
-    steps = list(scan.header.get("ProcessingApplied", []))
-    steps.append(
-        {
-            "Program": "mrs-synthesis",
-            "Version": __version__,
-            "Method": method,
-            "Details": details,
-        }
-    )
-    scan.header["ProcessingApplied"] = steps
+    program = {"Program": "mrs-synthesis", "Version": __version__}
+    if method in sidecars.METHODS:
+        step = {**program, "Method": method, "Details": details}
+        scan.header["ProcessingApplied"] = [*scan.header.get("ProcessingApplied", []), step]
+    else:
+        name = "".join(word[0].upper() + word[1:] for word in method.split())
+        scan.header[name] = {**program, "Description": f"{method}: {details}"}
 
 
 def sidecar_path(path: Path | str) -> Path:
-    """Return the JSON sidecar's path of a ``.nii.gz`` file."""
+    """Return the JSON sidecar's path of a ``.nii.gz`` or ``.tsv`` file."""
     path = Path(path)
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv") + ".json")
 
 
-def write_sidecar(path: Path | str, scan: Scan, sources: list[str], **facts: Any) -> None:
-    """Write the BIDS JSON sidecar beside a NIfTI-MRS file: required BIDS-MRS fields, `Sources`, and further `facts`."""
+def write_sidecar(path: Path | str, scan: Scan, sources: Sequence[Path | str], **facts: Any) -> None:
+    """Write the BIDS JSON sidecar beside a NIfTI-MRS file: the fields that BIDS requires or recommends, and `facts`.
+
+    Parameters
+    ----------
+    path
+        The NIfTI-MRS file.
+    scan
+        What it holds.
+    sources
+        Paths of the files it was made from, named as URIs of the dataset. None for raw data, since names of vendors'
+        files can hold names of people.
+    facts
+        Further fields.
+    """
     content = {
         "ResonantNucleus": ["1H"],
         "SpectrometerFrequency": [scan.frequency_mhz],
         "SpectralWidth": 1.0 / scan.dwell_s,
         "NumberOfSpectralPoints": scan.n_points,
-        "NumberOfTransients": int(scan.fids.shape[0] * scan.fids.shape[1]),
-        "Sources": [str(source) for source in sources],
         "GeneratedBy": [{"Name": "mrs-synthesis", "Version": __version__}],
+        **sidecars.fields(scan.header, scan.affine, path),
     }
-    for key in ("EchoTime", "RepetitionTime"):
-        if key in scan.header:
-            content[key] = scan.header[key]
+    n_transients = int(scan.fids.shape[0] * scan.fids.shape[1])
+    averaged = any(step.get("Method") == "Signal averaging" for step in scan.header.get("ProcessingApplied", []))
+    if n_transients > 1 and not averaged and "Synthetic" not in scan.header:  # one may be an average of unknown size
+        content["NumberOfTransients"] = n_transients
+    if len(scan.conditions) > 1:
+        content["EditCondition"] = list(scan.conditions)
+    if sources:
+        content["Sources"] = [sidecars.uri(source, path) for source in sources]
+    if description := sidecars.LABELS.get(sidecars.label(path)):
+        content["Description"] = description
     write_json(sidecar_path(path), content | facts)

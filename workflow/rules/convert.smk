@@ -15,12 +15,27 @@ rule units:
         samples=samples,
         seed=config["seed"],
         flags=flags(SPLIT),
+        seen=[],
+        rows=digest(UNITS),  # a BIDS folder is no input
         code=code("sheet"),
     shell:
         r"""
         python -m mrs_synthesis.sheet --samples {params.samples:q} --seed {params.seed} {params.flags:q} \
-            --output {output:q} 2>&1 | tee {log:q}
+            {params.seen:q} --output {output:q} 2>&1 | tee {log:q}
         """
+
+
+# The sheet is no input: a new test subject changes it, but not the rows that this table has
+use rule units as training_units with:
+    input:
+        [],
+    output:
+        "<results>/training/units.tsv",
+    log:
+        "<results>/logs/training_units.log",
+    params:
+        seen=["--seen"],
+        rows=digest(SEEN_UNITS),
 
 
 rule convert:
@@ -33,12 +48,12 @@ rule convert:
         water="<raw>_mrsref.nii.gz",
         water_sidecar="<raw>_mrsref.json",
         status="<results>/status/convert/{folder}/{unit}.json",
-    wildcard_constraints:
-        unit=one_of(WITH_WATER),
     log:
         "<results>/logs/convert/{folder}/{unit}.log",
     benchmark:
         "<results>/benchmarks/convert/{folder}/{unit}.tsv"
+    wildcard_constraints:
+        unit=one_of(WITH_WATER),
     conda:
         environment("convert")
     params:
@@ -69,7 +84,7 @@ rule conversion_table:
         statuses=of_units("<results>/status/convert/{folder}/{unit}.json"),
         units="<results>/units.tsv",
     output:
-        table="<results>/tables/conversion.tsv",
+        table=reported("conversion", "Transients"),
         dictionary="<results>/tables/conversion.json",
     log:
         "<results>/logs/conversion_table.log",

@@ -11,14 +11,15 @@ rule preprocess:
         sidecar="<unit>_desc-preproc_svs.json",
         water="<unit>_desc-preproc_mrsref.nii.gz",
         qc="<unit>_desc-preproc_qc.tsv",
+        qc_sidecar="<unit>_desc-preproc_qc.json",
         nuisance="<unit>_desc-preproc_nuisance.npz",
         status="<results>/status/preprocess/{folder}/{unit}.json",
-    wildcard_constraints:
-        unit=one_of(WITH_WATER),
     log:
         "<results>/logs/preprocess/{folder}/{unit}.log",
     benchmark:
         "<results>/benchmarks/preprocess/{folder}/{unit}.tsv"
+    wildcard_constraints:
+        unit=one_of(WITH_WATER),
     conda:
         environment("preprocess", config["preprocess"]["engine"])
     params:
@@ -42,6 +43,7 @@ use rule preprocess as preprocess_without_water with:
         scan="<unit>_desc-preproc_svs.nii.gz",
         sidecar="<unit>_desc-preproc_svs.json",
         qc="<unit>_desc-preproc_qc.tsv",
+        qc_sidecar="<unit>_desc-preproc_qc.json",
         nuisance="<unit>_desc-preproc_nuisance.npz",
         status="<results>/status/preprocess/{folder}/{unit}.json",
     wildcard_constraints:
@@ -54,7 +56,7 @@ rule preprocessing_table:
         qc=of_units("<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_qc.tsv"),
         units="<results>/units.tsv",
     output:
-        table="<results>/tables/preprocessing.tsv",
+        table=reported("preprocessing", "Transients"),
         dictionary="<results>/tables/preprocessing.json",
     log:
         "<results>/logs/preprocessing_table.log",

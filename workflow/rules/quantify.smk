@@ -10,6 +10,7 @@ rule quantify:
         water=water_for_concentrations,
     output:
         table="<unit>_desc-{engine}_mrsfit.tsv",
+        sidecar="<unit>_desc-{engine}_mrsfit.json",
         curves="<unit>_desc-{engine}_fit.npz",
         status="<results>/status/quantify/{folder}/{unit}_{engine}.json",
     log:
