@@ -223,7 +223,7 @@ def written(tmp_path, monkeypatch):
 
 def signal_table(folder):
     units = pd.read_csv(folder / "units.tsv", sep="\t", dtype=str).to_dict("records")
-    names = (folder / "training", folder / "derivatives", folder / "ablation")
+    names = [folder / name for name in ("training", "heldout", "derivatives", "ablation")]
     return ablation.signal_table(units, *names, 100, 1, {"analytic": 30.0, "known": 40.0})
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrs_synthesis import assemble, spectra, splits
+from mrs_synthesis import assemble, spectra, splits, training_set
 from mrs_synthesis.files import read_table, write_table
 from mrs_synthesis.scans import Scan, write_scan
 from mrs_synthesis.stage import InputError
@@ -20,7 +20,10 @@ def lorentzian_fid(ppm, amplitude, decay, n=POINTS, dwell=DWELL, frequency=FREQU
     return amplitude * np.exp((2j * np.pi * (ppm - 4.65) * frequency - decay) * t)
 
 
-def make_study(folder, subjects, *, transients=6, sessions=(None,), rasters=None, splits_given=None, seed=0):
+SPLITS = {"01": "train", "02": "validation", "03": "train", "04": "test", "05": "test"}
+
+
+def make_study(folder, subjects, *, transients=6, sessions=(None,), rasters=None, splits_given=SPLITS, seed=0):
     """Write units.tsv and preprocessed scans with an NAA and a creatine peak; return FIDs by unit."""
     rng = np.random.default_rng(seed)
     rows, fids = [], {}
@@ -46,17 +49,17 @@ def make_study(folder, subjects, *, transients=6, sessions=(None,), rasters=None
                     "session": session,
                     "site": "AB"[i % 2],
                     "edit_scheme": "mega",
-                    "split": (splits_given or {}).get(subject),
+                    "split": splits_given.get(subject),
                 }
             )
     write_table(folder / "units.tsv", pd.DataFrame(rows))
     return fids
 
 
-def run_cli(folder, *more):
-    arguments = ["--units", folder / "units.tsv", "--derivatives", folder / "derivatives", "--output", folder / "out"]
+def run_cli(folder, *more, name="out"):
+    out = folder / name
+    arguments = ["--units", folder / "units.tsv", "--derivatives", folder / "derivatives", "--output", out]
     assemble.main([*map(str, arguments), "--seed", "7", *more])
-    out = folder / "out"
     index = read_table(out / "index.tsv")
     return np.load(out / "spectra.npy", mmap_mode="r"), index, json.loads((out / "grid.json").read_text())
 
@@ -125,29 +128,65 @@ def test_slice_equals_fourier_sum():
 
 
 def test_sessions_of_a_subject_stay_together_and_failed_units_are_left_out(tmp_path):
-    make_study(tmp_path, ["01", "02", "03", "04", "05"], sessions=("1", "2"), transients=2)
+    make_study(tmp_path, list(SPLITS), sessions=("1", "2"), transients=2)
     unit = "sub-02_ses-1_acq-mega"
     assemble.preprocessed_path(tmp_path / "derivatives", "sub-02/ses-1", unit).write_bytes(b"")
     _, index, grid = run_cli(tmp_path)
     assert grid["split_unit"] == "subject"
     assert unit not in set(index["unit"])
-    assert index["unit"].nunique() == 9
-    assert (index.groupby("subject")["split"].nunique() == 1).all()
-    assert set(index["split"]) == {"train", "validation", "test"}
+    assert index["unit"].nunique() == 5
+    assert dict(index.groupby("subject")["split"].unique().str.join(" ")) == {
+        s: split for s, split in SPLITS.items() if split != "test"
+    }
     assert (index.groupby("unit")["scale"].nunique() == 1).all()
 
 
-def test_sheet_decides_and_the_rest_fills_up(tmp_path):
-    make_study(tmp_path, ["01", "02", "03", "04", "05"], splits_given={"03": "test", "05": "validation"}, transients=2)
-    _, index, _ = run_cli(tmp_path)
-    by_subject = index.groupby("subject")["split"].first()
-    assert by_subject["03"] == "test"
-    assert by_subject["05"] == "validation"
-    assert list(by_subject[["01", "02", "04"]]) == ["train"] * 3
+def read_bytes(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_test_subject_leaves_the_training_set_as_it_was(tmp_path):
+    make_study(tmp_path / "three", ["01", "02", "03"])
+    make_study(tmp_path / "five", list(SPLITS))
+    for name in ("three", "five"):
+        run_cli(tmp_path / name)
+    assert read_bytes(tmp_path / "three" / "out") == read_bytes(tmp_path / "five" / "out")
+
+
+def test_test_subjects_are_set_out_on_the_training_set_s_grid(tmp_path, capsys):
+    rasters = {"05": (3000, 1 / 2500, 123.25), "07": (POINTS, 1e-2, FREQUENCY)}  # too narrow a band: 100 Hz
+    subjects = [*SPLITS, "06", "07"]
+    fids = make_study(tmp_path, subjects, splits_given=SPLITS | {"06": "test", "07": "test"}, rasters=rasters)
+    assemble.preprocessed_path(tmp_path / "derivatives", "sub-06", "sub-06_acq-mega").write_bytes(b"")
+    _, _, grid = run_cli(tmp_path)
+    capsys.readouterr()
+    rows, index, own = run_cli(tmp_path, "--grid", str(tmp_path / "out" / "grid.json"), name="heldout")
+    assert own == grid
+    assert list(index["unit"].unique()) == ["sub-04_acq-mega", "sub-05_acq-mega"] and set(index["split"]) == {"test"}
+    assert index["row"].tolist() == list(range(24)) and rows.shape == (24, len(grid["ppm"]))
+    said = capsys.readouterr().out
+    assert "left out: sub-06_acq-mega" in said and "left out: sub-07_acq-mega" in said
+    ppm = np.array(grid["ppm"])
+    for entry in index.iloc[[0, 7, 13, 23]].itertuples():
+        fid = fids[entry.unit][["OFF", "ON"].index(entry.condition), entry.transient]
+        n, dwell, frequency = rasters.get(entry.subject, (POINTS, DWELL, FREQUENCY))
+        direct = fid @ spectra.window_matrix(ppm, n, dwell, frequency)
+        np.testing.assert_allclose(rows[entry.row] * entry.scale, direct, atol=1e-5 * entry.scale)
+
+
+def test_no_usable_test_subject_makes_an_empty_set(tmp_path):
+    make_study(tmp_path, ["01", "02", "03"])
+    _, _, grid = run_cli(tmp_path)
+    call = {"units": "units.tsv", "derivatives": "derivatives", "grid": "out/grid.json", "output": "none"}
+    assemble.main([f"--{flag}={tmp_path / name}" for flag, name in call.items()])
+    assert np.load(tmp_path / "none" / "spectra.npy").shape == (0, len(grid["ppm"]))
+    assert read_table(tmp_path / "none" / "index.tsv", assemble.INDEX_COLUMNS).empty
+    both = training_set.read_index(tmp_path / "out", tmp_path / "none", ("unit", "split"))
+    assert set(both["split"]) == {"train", "validation"}
 
 
 def test_few_subjects_are_split_by_transient_in_pairs(tmp_path):
-    fids = make_study(tmp_path, ["01", "02"], transients=10)
+    fids = make_study(tmp_path, ["01", "02"], transients=10, splits_given={})
     rows, index, grid = run_cli(tmp_path)
     assert grid["split_unit"] == "transient"
     assert (index.groupby(["unit", "transient"])["split"].nunique() == 1).all()
@@ -160,14 +199,24 @@ def test_few_subjects_are_split_by_transient_in_pairs(tmp_path):
     band = (ppm >= 1.8) & (ppm <= 3.4)
     assert first["scale"].iloc[0] == pytest.approx(np.abs(values.mean(0))[band].max(), rel=1e-6)
     assert rows.shape == (40, len(ppm))
+    with pytest.raises(InputError, match="split by transient; the training set holds the test transients itself"):
+        run_cli(tmp_path, "--grid", str(tmp_path / "out" / "grid.json"))
+    # The training set's folder is that of the held-out set, too
+    both = training_set.read_index(tmp_path / "out", tmp_path / "out", ("row", "split"))
+    assert sorted(both["row"]) == list(range(40))
 
 
 def test_errors_name_the_row_and_what_to_do(tmp_path):
-    make_study(tmp_path, ["01", "02", "03"], splits_given=dict.fromkeys(["01", "02", "03"], "test"), transients=2)
+    make_study(tmp_path, ["01", "02", "03"], splits_given=dict.fromkeys(["01", "02", "03"], "validation"))
     with pytest.raises(InputError, match="no train subject"):
         run_cli(tmp_path)
     table = read_table(tmp_path / "units.tsv")
+    table.loc[0, "split"] = None
+    write_table(tmp_path / "units.tsv", table)
+    with pytest.raises(InputError, match="sub-01_acq-mega: no split, but other scans state theirs"):
+        run_cli(tmp_path)
     table["split"] = None
+    write_table(tmp_path / "units.tsv", table)
     with pytest.raises(InputError, match="--fractions"):
         run_cli(tmp_path, "--fractions", "0.5", "0.2", "0.2")
     table.loc[0, "edit_scheme"] = "none"

@@ -10,7 +10,7 @@ import pytest
 from mrs_synthesis import augment, cells, controls, spectra
 from mrs_synthesis.files import read_table, write_json, write_table
 from mrs_synthesis.scans import Scan, read_scan, sidecar_path, write_scan
-from mrs_synthesis.stage import InputError
+from mrs_synthesis.stage import InputError, SkippedError
 
 N, DWELL, FREQUENCY, SD = 512, 5e-4, 123.25, 0.02
 N_REAL, N_TOTAL, REPLICATES, N_TRANSIENTS, SEED = 2, 8, 2, 20, 3
@@ -37,7 +37,7 @@ def scan_of(fids):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Training folder of five subjects, the last of which is the test subject, with its scan and synthetic files."""
+    """Training folder of four subjects; a test subject's scan and synthetic files."""
     folder = tmp_path_factory.mktemp("study")
     random = np.random.default_rng(0)
     rows, spectra_rows = [], []
@@ -47,12 +47,13 @@ def study(tmp_path_factory):
         unit = f"sub-{s:02d}_acq-test"
         values = spectra.to_spectrum(fids[:, :, 0])[..., inside]
         scale = np.abs(values[0].mean(axis=0)[(WINDOW > 1.8) & (WINDOW < 3.4)]).max()
-        for c, condition in enumerate(("OFF", "ON")):
-            for t in range(N_TRANSIENTS):
-                rows.append((len(rows), unit, f"{s:02d}", "A", condition, t, "train" if s < 5 else "test", scale, SD))
-                spectra_rows.append(values[c, t] / scale)
         if unit == UNIT:
             write_scan(folder / f"{UNIT}_desc-preproc_svs.nii.gz", scan_of(fids))
+            continue
+        for c, condition in enumerate(("OFF", "ON")):
+            for t in range(N_TRANSIENTS):
+                rows.append((len(rows), unit, f"{s:02d}", "A", condition, t, "train", scale, SD))
+                spectra_rows.append(values[c, t] / scale)
     columns = ["row", "unit", "subject", "site", "condition", "transient", "split", "scale", "noise_sd"]
     training = folder / "training"
     write_table(training / "index.tsv", pd.DataFrame(rows, columns=columns))
@@ -284,5 +285,5 @@ def test_a_failed_subject_is_recorded_and_leaves_empty_files(study, tmp_path):
 
 
 def test_a_unit_without_test_transients_is_refused(study):
-    with pytest.raises(InputError, match="no row of split test"):
+    with pytest.raises(SkippedError, match="not in the test split"):
         run_augment(study, "--unit", "sub-01_acq-test")

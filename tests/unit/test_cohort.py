@@ -91,14 +91,6 @@ def test_groups_of_no_or_few_subjects_have_no_interval():
     assert np.isnan([row["difference_test_low"], row["sd_ratio_test_high"]]).all()
 
 
-def test_labels():
-    assert cohort.labels(["P 1", None, "", "x-2"]) == {"P 1": "P1", "n/a": "na", "x-2": "x2"}
-    for sites in (["a-b", "ab"], ["--"]):
-        with pytest.raises(InputError, match="rename it") as error:
-            cohort.labels(sites)
-        assert "\n" not in str(error.value)
-
-
 # The table, from files
 
 
@@ -115,18 +107,18 @@ def study(tmp_path):
     units, index, cells, truth = [], [], [], []
     for k, (site, split) in enumerate([("A", "test")] * 6 + [("A", "train")] * 8 + [("B", "test")] * 4):
         unit, value = f"sub-{k:02d}_acq-x", 1 + 0.1 * rng.standard_normal()
-        units.append((unit, f"sub-{k:02d}", f"{k:02d}", site))
-        index.append((unit, split))
+        units.append((unit, f"sub-{k:02d}", f"{k:02d}", site, split))
         truth.append((f"{k:02d}", "Ins", 0.9 * value))
         if split == "test":
             cells += [(unit, f"{k:02d}", "reference", value, 0.01), (unit, f"{k:02d}", "real", 9.0, 0.01)]
         else:
+            index.append((unit, split))
             base = tmp_path / "derivatives" / f"sub-{k:02d}" / "mrs" / unit
             fits_of(base, "mean", [value], [(0, unit, 80, 0, 0)])
     for site in "AB":
         values = 1 + 0.1 * rng.standard_normal(50)
         fits_of(tmp_path / "cohort" / site, "random", values, [(k, site, 0, 0, k) for k in range(50)])
-    write_table(tmp_path / "units.tsv", pd.DataFrame(units, columns=["unit", "folder", "subject", "site"]))
+    write_table(tmp_path / "units.tsv", pd.DataFrame(units, columns=["unit", "folder", "subject", "site", "split"]))
     write_table(tmp_path / "training" / "index.tsv", pd.DataFrame(index, columns=["unit", "split"]))
     columns = ["unit", "subject", "source", "per_tcr", "per_tcr_sd"]
     write_table(tmp_path / "concentrations.tsv", pd.DataFrame(cells, columns=columns).assign(**RATIO))

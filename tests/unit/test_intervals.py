@@ -117,8 +117,7 @@ def study(tmp_path, model="subject", n=30, sd=0.05):
     rows, units, splits = [], [], []
     for s in range(n):
         unit, subject = f"sub-{s:02d}_acq-x", f"{s:02d}"
-        units.append((unit, f"sub-{s:02d}", subject, "A"))
-        splits.append((unit, "test"))
+        units.append((unit, f"sub-{s:02d}", subject, "A", "test"))
         rows += [
             (unit, subject, "A", "real", "n/a", 2, 2, 0, real[s], sd),
             (unit, subject, "A", "real", "n/a", 2, 2, 1, 9.0, sd),
@@ -131,11 +130,11 @@ def study(tmp_path, model="subject", n=30, sd=0.05):
         files(tmp_path, unit, "posterior", [(k, unit, 2, 0, k) for k in range(24)], draws, 0.0)
     for s in range(5):
         unit = f"sub-t{s}_acq-x"
-        units.append((unit, f"sub-t{s}", f"t{s}", "A"))
-        splits.append((unit, "train" if s else "validation"))
+        units.append((unit, f"sub-t{s}", f"t{s}", "A", "train" if s else "validation"))
+        splits.append((unit, units[-1][-1]))
         files(tmp_path, unit, "mean", [(0, unit, 80, 0, 0)], np.array([1.02 + 0.03 * (s - 2)]), 0.0)
     write_table(tmp_path / "concentrations.tsv", pd.DataFrame(rows, columns=columns).assign(**RATIO))
-    write_table(tmp_path / "units.tsv", pd.DataFrame(units, columns=["unit", "folder", "subject", "site"]))
+    write_table(tmp_path / "units.tsv", pd.DataFrame(units, columns=["unit", "folder", "subject", "site", "split"]))
     write_table(tmp_path / "training" / "index.tsv", pd.DataFrame(splits, columns=["unit", "split"]))
     names = [row[2] for row in units]
     true = pd.DataFrame({"subject": names, "metabolite": "Ins", "per_tcr": [*truth, *[1.0] * 5]})
@@ -271,7 +270,7 @@ def scan(tmp_path):
     )
     grid = {"ppm": ppm.tolist(), "conditions": ["UNEDITED"], "split_unit": "subject"}
     subject_model.save(tmp_path / "model", model, {"model": "subject", "grid": grid})
-    rows = [(UNIT, "A", k, "test", 1.0) for k in range(4)]
+    rows = [("sub-t0_acq-x", "A", k, "train", 1.0) for k in range(4)]
     (tmp_path / "training").mkdir()
     write_table(
         tmp_path / "training" / "index.tsv", pd.DataFrame(rows, columns=["unit", "site", "transient", "split", "scale"])
@@ -285,7 +284,7 @@ def scan(tmp_path):
 
 
 def draw(folder, *more):
-    words = ["draws", "--unit", UNIT, "--seed", "1"]
+    words = ["draws", "--unit", UNIT, "--site", "A", "--seed", "1"]
     for name, file in {"scan": "scan.nii.gz", "model": "model", "training": "training", "plan": "cells.json"}.items():
         words += [f"--{name}", str(folder / file)]
     words += ["--output", str(folder / "out.nii.gz"), "--index", str(folder / "out.tsv"), *more]

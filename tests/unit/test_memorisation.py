@@ -48,15 +48,16 @@ class Study:
         self.signals = signals(self.rng, 12)
         self.units = [f"sub-{i:02d}_acq-x" for i in range(12)]
         self.rows = np.repeat(self.signals, N, axis=0) + noise(self.rng, (12 * N, W))
-        folder.joinpath("training").mkdir()
-        np.save(folder / "training" / "spectra.npy", self.rows.astype(np.complex64))
         entries = [
-            {"row": i * N + t, "unit": unit, "subject": f"{i:02d}", "condition": "UNEDITED", "transient": t}
+            {"row": i % 6 * N + t, "unit": unit, "subject": f"{i:02d}", "condition": "UNEDITED", "transient": t}
             | {"split": "train" if i < 6 else "test", "scale": SCALE, "noise_sd": SD * SCALE / np.sqrt(POINTS)}
             for i, unit in enumerate(self.units)
             for t in range(N)
         ]
-        write_table(folder / "training" / "index.tsv", pd.DataFrame(entries))
+        for part, name in enumerate(("training", "heldout")):
+            own = slice(6 * part * N, 6 * (part + 1) * N)
+            write_table(folder / name / "index.tsv", pd.DataFrame(entries[own]))
+            np.save(folder / name / "spectra.npy", self.rows[own].astype(np.complex64))
         folders = [unit.split("_")[0] for unit in self.units]
         write_table(folder / "units.tsv", pd.DataFrame({"unit": self.units, "folder": folders}))
         grid = {"ppm": PPM.tolist(), "n_points": POINTS, "conditions": ["UNEDITED"], "split_unit": "subject"}
@@ -79,7 +80,8 @@ class Study:
             write_json(sidecar_path(path), facts | ({"DecoderSD": sd} if decoder == "sampled" else {}))
 
     def run(self, decoder):
-        words = ["--units", "units.tsv", "--training", "training", "--derivatives", "derivatives"]
+        words = ["--units", "units.tsv", "--training", "training", "--heldout", "heldout", "--derivatives"]
+        words += ["derivatives"]
         words = [str(self.folder / word) if not word.startswith("--") else word for word in words]
         output, said = self.folder / "memorisation.tsv", self.folder / "verdicts.json"
         words += ["--modes", "random", "--decoders", decoder, "--seed", "3"]

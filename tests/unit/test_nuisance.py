@@ -183,6 +183,13 @@ def test_same_seed_same_bytes_and_a_saved_model_is_the_model(model, tmp_path):
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
+def test_a_new_site_takes_the_subjects_of_the_vendor_it_is_said_to_have(model):
+    """No training subject is of it, so the model cannot know its vendor: test subjects are not what it is made of."""
+    assert sorted(model.pool("elsewhere", "philips")) == [4, 5, 6, 7]
+    assert model.pool("elsewhere", "ge").size == 8
+    assert sorted(model.pool("A", "philips")) == [0, 1, 2, 3]  # a known site's own
+
+
 def test_averaged_data_has_water_but_no_tracks(tmp_path):
     group = subjects(np.random.default_rng(10), n_conditions=1, n_transients=1)
     fake_water.write_study(tmp_path, group, conditions=("UNEDITED",))

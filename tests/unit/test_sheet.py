@@ -100,6 +100,54 @@ def test_one_subject_is_split_by_transients(tmp_path):
     assert samples[0]["split"] == ""
 
 
+def test_too_few_subjects_cannot_be_split_by_subject(tmp_path):
+    samples = sheet.read_samples(write(tmp_path, GOOD, GOOD | {"subject": "02"}))
+    with pytest.raises(InputError, match=r"2 subject\(s\), expected at least 3 to split by subject"):
+        sheet.assign_splits(samples, 1, (0.6, 0.2, 0.2), "subject")
+
+
+def study(tmp_path, splits):
+    """Return the rows of a sheet of subjects with these splits."""
+    rows = [GOOD | {"subject": f"{i:02d}", "split": split} for i, split in enumerate(splits)]
+    return sheet.read_samples(write(tmp_path, *rows))
+
+
+def units_of(tmp_path, *more):
+    output = tmp_path / "units.tsv"
+    sheet.main(["--samples", str(tmp_path / "samples.tsv"), "--seed", "1", *more, "--output", str(output)])
+    return output.read_bytes()
+
+
+def test_a_test_subject_leaves_the_table_of_the_training_set_as_it_was(tmp_path):
+    splits = ["train", "validation", "train"]
+    study(tmp_path, splits)
+    before = units_of(tmp_path, "--seen")
+    assert before == units_of(tmp_path) and before.count(b"\n") == 4
+    study(tmp_path, [*splits, "test"])
+    assert units_of(tmp_path, "--seen") == before
+    assert units_of(tmp_path).startswith(before) and b"sub-03_acq-megapress" in units_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("splits", "words"),
+    [
+        (["train", "train", "validation", "test", "test"], ""),
+        (["train", "train", "validation"], ""),
+        (["train", "train", "validation", "train", "test"], "1 subject(s) in, 0 out"),
+        (["train", "test", "validation", "test"], "0 subject(s) in, 1 out"),
+        (["validation", "train", "train", "test"], "2 subject(s) in, 2 out"),
+    ],
+)
+def test_a_changed_training_set_is_told(tmp_path, splits, words):
+    path = tmp_path / "results" / "training" / "units.tsv"
+    rows = study(tmp_path, splits)
+    assert sheet.change_of_training(path, sheet.seen(rows)) == ""  # no earlier run
+    path.parent.mkdir(parents=True)
+    path.write_text(sheet.unit_table(sheet.seen(study(tmp_path, ["train", "train", "validation", "test"]))))
+    said = sheet.change_of_training(path, sheet.seen(rows))
+    assert said.startswith(f"training set changes: {words}") if words else said == ""
+
+
 def test_a_bids_folder_stands_in_for_a_sheet(tmp_path):
     folder = tmp_path / "sub-01" / "ses-1" / "mrs"
     folder.mkdir(parents=True)
@@ -109,12 +157,13 @@ def test_a_bids_folder_stands_in_for_a_sheet(tmp_path):
         stream.write(b"{}")
     (folder / "sub-01_ses-1_acq-mega_mrsref.nii.gz").touch()
     people = tmp_path / "participants.tsv"
-    people.write_text("participant_id\tsite\twm\tgm\tcsf\nsub-01\tP3\t0.4\t0.5\t0.1\n")
+    people.write_text("participant_id\tsite\tsplit\twm\tgm\tcsf\nsub-01\tP3\ttest\t0.4\t0.5\t0.1\n")
     mega, press = sheet.read_samples(tmp_path)
     assert sheet.tissue_flags(mega) == ["--tissue", "0.4", "0.5", "0.1"]
     people.write_text("participant_id\tsite\twm\tgm\tcsf\nsub-01\tP3\t0.4\t0.4\t0.1\n")
     with pytest.raises(InputError, match=r"participants[.]tsv, sub-01: wm .* expected three fractions"):
         sheet.read_samples(tmp_path)
+    assert press["split"] == "test"
     assert (mega["unit"], mega["edit_scheme"], mega["water_role"], mega["site"]) == (
         "sub-01_ses-1_acq-mega",
         "mega",
@@ -122,3 +171,11 @@ def test_a_bids_folder_stands_in_for_a_sheet(tmp_path):
         "P3",
     )
     assert (press["unit"], press["edit_scheme"], press["water"]) == ("sub-01_ses-1_acq-press", "none", "")
+
+
+def test_labels_of_sites():
+    assert sheet.site_labels(["P 1", None, "", "x-2"]) == {"P 1": "P1", "n/a": "na", "x-2": "x2"}
+    for sites in (["a-b", "ab"], ["--"]):
+        with pytest.raises(InputError, match="rename it") as error:
+            sheet.site_labels(sites)
+        assert "\n" not in str(error.value)

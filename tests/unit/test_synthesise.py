@@ -47,7 +47,7 @@ def study(tmp_path_factory):
     grid = {"ppm": ppm.tolist(), "conditions": ["OFF", "ON"], "split_unit": "subject"}
     config = {"model": "paper", "architecture": vae.architecture(model, (4, 4), 5), "grid": grid}
     vae.save_model(folder / "model", model, config)
-    rows = [(UNIT, "A", k, "test", 800.0) for k in range(TRANSIENTS)] + [("sub-01_acq-mega", "A", 0, "train", 800.0)]
+    rows = [("sub-01_acq-mega", "A", 0, "train", 800.0)]
     (folder / "training").mkdir()
     columns = ["unit", "site", "transient", "split", "scale"]
     write_table(folder / "training" / "index.tsv", pd.DataFrame(rows, columns=columns))
@@ -63,6 +63,7 @@ def arguments(folder, prefix, *more, unit=UNIT):
         scan.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / scan.name, scan)
     fixed = ["--unit", unit, "--model", folder / "model", "--training", folder / "training", "--scan", scan]
+    fixed += ["--site", "A"]
     numbers = ["--n-real", "2", "--n-total", "12", "--replicates", "3", "--seed", "5"]
     return [*map(str, fixed), "--prefix", str(prefix), *numbers, *more]
 
@@ -197,7 +198,7 @@ def test_files_hold_replicates_by_blocks_and_their_plan(outputs):
             assert scan.conditions == ("OFF", "ON")
             assert scan.header["EchoTime"] == 0.068
             assert "PatientName" not in scan.header
-            assert "SYNTHETIC" in scan.header["ProcessingApplied"][-1]["Details"]
+            assert "SYNTHETIC" in scan.header["Synthetic"]["Description"]
             facts = sidecar(path)
             assert "SYNTHETIC" in facts["SyntheticStatement"]
             assert facts["Sources"] == [f"{UNIT}_desc-preproc_svs.nii.gz"]
@@ -288,10 +289,12 @@ def test_reconstruction_is_every_transient_through_the_model(outputs, study):
     scan = read_scan(folder / f"{UNIT}_desc-preproc_svs.nii.gz")
     recon = read_scan(cells.reconstruction_path(outputs))
     assert recon.fids.shape == scan.fids.shape
-    values = assemble.window_spectra(scan.fids[0, :, 0], ppm, DWELL, FREQUENCY) / 800
+    values = assemble.window_spectra(scan.fids[0, :, 0], ppm, DWELL, FREQUENCY)
+    scale = np.abs(values.mean(axis=0))[(ppm >= 1.8) & (ppm <= 3.4)].max()  # of all its transients
+    values = values / scale
     with torch.no_grad():
         zeros = torch.zeros(TRANSIENTS, dtype=torch.long)
-        expected = vae.to_complex(model.decode(model.encode(vae.to_channels(values), zeros)[0], zeros)) * 800
+        expected = vae.to_complex(model.decode(model.encode(vae.to_channels(values), zeros)[0], zeros)) * scale
     found = assemble.window_spectra(recon.fids[0, :, 0], ppm, DWELL, FREQUENCY)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
@@ -309,6 +312,24 @@ def test_same_bytes_again_and_no_influence_of_the_reference(outputs, study, tmp_
             new, old = (cells.synthetic_path(p, mode, decoder) for p in (tmp_path / UNIT, outputs))
             assert new.read_bytes() == old.read_bytes()
             assert sidecar(new) == sidecar(old)
+
+
+def test_another_seed_with_the_same_plan_draws_anew_from_the_same_real_transients(outputs, study, tmp_path):
+    folder, _, _ = study
+    more = ["--modes", "random", "--decoders", "mean", "--seed", "6"]
+    synthesise.main(arguments(folder, tmp_path / "same" / UNIT, *more, "--plan-seed", "5"))
+    synthesise.main(arguments(folder, tmp_path / "other" / UNIT, *more))
+    first, same, other = (
+        cells.synthetic_path(prefix, "random", "mean")
+        for prefix in (outputs, tmp_path / "same" / UNIT, tmp_path / "other" / UNIT)
+    )
+    plans = [
+        [(one["RealTransients"], one["DynRange"]) for one in sidecar(path)["Plan"]["Replicates"]]
+        for path in (first, same, other)
+    ]
+    assert plans[0] == plans[1] != plans[2]
+    assert sidecar(first)["Plan"]["Reference"] == sidecar(same)["Plan"]["Reference"]
+    assert not np.allclose(read_scan(first).fids, read_scan(same).fids, rtol=1e-3)
 
 
 def test_mrs_tools_reads_the_files(outputs):
@@ -358,6 +379,27 @@ def test_a_grid_of_n_real_is_one_file_of_what_single_runs_make(study, tmp_path):
     for ours, single in zip(plan, found["2"][1] + found["6"][1], strict=True):
         for key in ("NReal", "RealTransients", "Scale", "NoiseSD"):
             assert ours[key] == single[key]
+
+
+def test_split_by_transients_uses_the_training_set_s_scale_and_test_transients(tmp_path):
+    rng = np.random.default_rng(6)
+    scan = Scan(fids(rng)[:, :, None], FREQUENCY, DWELL, {}, ("OFF", "ON"))
+    path = tmp_path / "scan.nii.gz"
+    write_scan(path, scan)
+    columns = ["unit", "transient", "split", "scale"]
+    rows = [(UNIT, k, "test" if k % 3 == 0 else "train", 123.0) for k in range(TRANSIENTS)]
+    write_table(tmp_path / "index.tsv", pd.DataFrame(rows, columns=columns))
+    grid = {"ppm": assemble.window_ppm(scan.ppm, 0.0, 4.4), "conditions": ["OFF", "ON"], "split_unit": "transient"}
+    subject = synthesise.read_subject(UNIT, tmp_path, path, grid)
+    assert subject.eligible == list(range(0, TRANSIENTS, 3)) and subject.scale == 123.0
+    with pytest.raises(SkippedError, match="it failed before"):
+        synthesise.read_subject("sub-10_acq-mega", tmp_path, path, grid)
+    assert synthesise.read_subject("sub-10_acq-mega", tmp_path, path, grid | {"split_unit": "subject"}).eligible == [
+        *range(TRANSIENTS)
+    ]
+    write_table(tmp_path / "index.tsv", pd.DataFrame([(UNIT, TRANSIENTS, "test", 1.0)], columns=columns))
+    with pytest.raises(InputError, match=f"{TRANSIENTS} transients, but .* names number {TRANSIENTS}"):
+        synthesise.read_subject(UNIT, tmp_path, path, grid)
 
 
 def test_units_outside_the_test_split_are_skipped(study, tmp_path):

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import ablation_signal, evaluate, seeds
+from mrs_synthesis import ablation_signal, bias_tables, estimates, evaluate, seeds
 from mrs_synthesis.controls import CONTROLS
 from mrs_synthesis.stage import InputError, require, run
+from mrs_synthesis.training_set import read_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +87,7 @@ def variant_derivatives(folder: Path, variant: Variant) -> Path:
 def signal_table(
     units: Sequence[Mapping],
     training: Path,
+    heldout: Path,
     derivatives: Path,
     folder: Path,
     n_resamples: int,
@@ -98,8 +100,8 @@ def signal_table(
     ----------
     units
         Rows of units.tsv, those of training subjects included.
-    training, derivatives, folder
-        Folders of the training set, of the study's preprocessed scans, and of the variants.
+    training, heldout, derivatives, folder
+        Folders of the training set, of the held-out set, of the study's preprocessed scans, and of the variants.
     n_resamples, seed
         Of the intervals and permutations.
     seconds
@@ -108,7 +110,8 @@ def signal_table(
     import pandas as pd
 
     ppm = np.asarray(json.loads(require(training / "grid.json").read_text())["ppm"])
-    tested, learned = (ablation_signal.read_real(units, training, derivatives, split) for split in ("test", "train"))
+    index = read_index(training, heldout, ("unit", "transient", "split", "scale"))
+    tested, learned = (ablation_signal.read_real(units, index, derivatives, split) for split in ("test", "train"))
     table, pairs = [], []
     for variant in VARIANTS:
         for mode in MODES:
@@ -158,10 +161,10 @@ def quantification_rows(
     if len(amounts) != 1:
         raise InputError(f"cells of (n_real, n_total) {sorted(amounts)}, expected one pair; augment the variants again")
     ((few, total),) = amounts
-    wanted = evaluate.choose_ratios(ratios, study)
+    wanted = estimates.choose_ratios(ratios, study)
 
     def referred(part: pd.DataFrame) -> pd.DataFrame:
-        return evaluate.with_reference(part, wanted) if truth is None else evaluate.with_truth(part, wanted, truth)
+        return estimates.with_reference(part, wanted) if truth is None else estimates.with_truth(part, wanted, truth)
 
     controls = study["source"].isin(CONTROLS) & (study["n_real"] == few) & (study["n_total"] == total)
     real = study["source"] == REAL
@@ -179,13 +182,13 @@ def quantification_rows(
 
 def bias_rows(rows: pd.DataFrame, margin: float, n_resamples: int, seed: int) -> pd.DataFrame:
     """Return the table of bias, a row per variant or control, and ratio; `rows` of `quantification_rows`."""
-    table = evaluate.bias_table(rows, margin, n_resamples, seed)
+    table = bias_tables.bias_table(rows, margin, n_resamples, seed)
     filled = rows[rows["source"] != REAL]
     sizes = {*filled["n_real"], *filled["n_total"]}
     table = table[(table["source"] != REAL) | table["n_real"].isin(sizes)]
-    effective = evaluate.effective_table(rows, n_resamples, seed)
-    columns = [*evaluate.SERIES, *(name for name in effective.columns if name.startswith("n_eff"))]
-    table = table.merge(effective[columns], on=list(evaluate.SERIES), how="left")
+    effective = bias_tables.effective_table(rows, n_resamples, seed)
+    columns = [*estimates.SERIES, *(name for name in effective.columns if name.startswith("n_eff"))]
+    table = table.merge(effective[columns], on=list(estimates.SERIES), how="left")
     parts = [source.partition(":") for source in table["source"]]
     table["variant"] = [name if mode else CONTROL for name, _, mode in parts]
     table["source"] = [mode or name for name, _, mode in parts]
@@ -214,6 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--units", type=Path, required=True, help="units.tsv, one row per scan")
     parser.add_argument("--training", type=Path, required=True, help="folder of the training set")
+    parser.add_argument("--heldout", type=Path, required=True, help="folder of the held-out set")
     parser.add_argument("--derivatives", type=Path, required=True, help="folder of the study's preprocessed scans")
     parser.add_argument("--concentrations", type=Path, required=True, help="the study's: real transients, controls")
     parser.add_argument("--folder", type=Path, required=True, help="folder of the variants")
@@ -233,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     try:
         every = read_table(require(a.units), ("unit", "folder", "subject", "site")).astype(object)
-        study = read_table(require(a.concentrations), (*evaluate.SERIES, "unit", "subject", "cell", "per_tcr"))
+        study = read_table(require(a.concentrations), (*estimates.SERIES, "unit", "subject", "cell", "per_tcr"))
         truth = read_table(require(a.truth), ("subject", "metabolite", "per_tcr")) if a.truth else None
         seconds = read_seconds(a.benchmarks)
     except ValueError as error:
@@ -248,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     write_described_table(a.bias, bias_rows(rows, a.tost_margin_percent, a.bootstrap, a.seed), about, ROWS)
     listed = every.where(every.notna(), "n/a").to_dict("records")
-    table = signal_table(listed, a.training, a.derivatives, a.folder, a.bootstrap, a.seed, seconds)
+    table = signal_table(listed, a.training, a.heldout, a.derivatives, a.folder, a.bootstrap, a.seed, seconds)
     about = f"Single synthetic transients of one variant beside held-out real ones{scope}"
     write_described_table(a.output, table, about, ROWS | ablation_signal.DESCRIPTIONS)
 

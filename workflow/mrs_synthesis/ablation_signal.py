@@ -21,6 +21,8 @@ from mrs_synthesis.noise_statistics import Values, real_values, synthetic_values
 from mrs_synthesis.stage import InputError, SkippedError, require
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mrs_synthesis.preprocess_batched import Options
     from mrs_synthesis.scans import Scan
 
@@ -205,12 +207,9 @@ def noise_columns(
 
 
 def read_real(
-    units: Sequence[Mapping], training: Path, derivatives: Path, split: str
+    units: Sequence[Mapping], index: pd.DataFrame, derivatives: Path, split: str
 ) -> list[tuple[Mapping, list[int], Transients]]:
     """Return of every unit with transients of a split its row, their numbers in the scan, and the transients."""
-    from mrs_synthesis.files import read_table
-
-    index = read_table(require(training / "index.tsv"), ("unit", "transient", "split", "scale"))
     numbers = index[index["split"] == split].groupby("unit")["transient"].unique()
     return [
         (row, sorted(numbers[row["unit"]].tolist()), Transients(data["fids"], data["water"], data))

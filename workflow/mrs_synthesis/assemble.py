@@ -1,4 +1,7 @@
-"""Gather the preprocessed transients of all subjects into one memory-mappable training set, split by subject.
+"""Gather preprocessed transients into one memory-mappable set: what a model may see, or, with ``--grid``, the rest.
+
+The training set holds the subjects of the splits train and validation (or all, each split by transients), so that it
+stays as it is when a test subject comes or goes. Test subjects' transients are set out likewise on its grid.
 
 A row of ``spectra.npy`` is one transient's complex spectrum on the grid's ppm values, divided by its subject's scale.
 ``row * scale`` is the spectrum of the preprocessed FID again, and `spectra.from_window` its FID.
@@ -7,6 +10,7 @@ A row of ``spectra.npy`` is one transient's complex spectrum on the grid's ppm v
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mrs_synthesis import spectra, splits
-from mrs_synthesis.stage import InputError, SkippedError, run
+from mrs_synthesis.stage import InputError, SkippedError, require, run
 
 if TYPE_CHECKING:
     from mrs_synthesis.scans import Scan
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 SCALE_PPM = (1.8, 3.4)
 WIDTH_MULTIPLE = 32
 CONDITIONS = {"none": ("UNEDITED",), "mega": ("OFF", "ON")}
+INDEX_COLUMNS = ("row", "unit", "subject", "site", "condition", "transient", "split", "scale", "noise_sd", "n_points")
 
 
 @dataclass(frozen=True)
@@ -144,56 +149,59 @@ def read_preprocessed(path: Path, conditions: Sequence[str] | None = None) -> Sc
 
 
 def assign_splits(
-    units: Sequence[dict], n_transients: Sequence[int], fractions: Sequence[float], split_unit: str, seed: int
+    units: Sequence[dict], n_transients: Sequence[int], fractions: Sequence[float], seed: int
 ) -> tuple[str, list[np.ndarray]]:
-    """Return the split unit used and, for each unit, the split of each of its transients.
+    """Return what is split, ``subject`` or ``transient``, and for each unit the split of each of its transients.
 
     Parameters
     ----------
     units
-        Rows of units.tsv with ``unit``, ``subject``, ``site``, ``split`` (None: to be decided).
+        Rows of units.tsv with ``unit``, ``subject``, ``split``. Where none states a split, each is split by
+        transients.
     n_transients
         Number of transients of each unit.
     fractions, seed
-        Shares of train, validation and test; the configuration's seed.
-    split_unit
-        ``auto``, ``subject`` or ``transient``. ``auto`` is by subject if there are at least 3.
+        Shares of train, validation and test of a unit's transients; the configuration's seed.
 
     Raises
     ------
     InputError
-        If whole subjects cannot be split, or no subject is left to train on or to stop the training.
+        If only some units state a split, or no subject is left to train on or to stop the training.
     """
-    splits.check_fractions(fractions)
-    sites = {row["subject"]: row["site"] or "n/a" for row in units}
     given = splits.given_splits(units)
-    few = len(sites) < splits.FEWEST_SUBJECTS
-    if split_unit == "subject" and few:
-        raise InputError(
-            f"units.tsv: {len(sites)} usable subject(s), expected at least {splits.FEWEST_SUBJECTS} to split by "
-            "subject; set split_unit to auto or transient"
-        )
-    if split_unit == "transient" or (split_unit == "auto" and few):
-        if given:
-            raise InputError(
-                f"units.tsv: a split is stated for subject {next(iter(given))}, but the split is by transient "
-                f"({len(sites)} usable subject(s)); leave the column empty, or give at least 3 subjects and split by "
-                "subject"
-            )
-        labels = [
+    if not given:
+        splits.check_fractions(fractions)
+        return "transient", [
             splits.split_transients(n, fractions, seed, row["unit"]) for row, n in zip(units, n_transients, strict=True)
         ]
-        return "transient", labels
-    assigned = splits.split_subjects(sites, given, fractions, seed)
+    if lacking := [row["unit"] for row in units if row["split"] is None]:
+        raise InputError(
+            f"units.tsv, {lacking[0]}: no split, but other scans state theirs; make the table by mrs_synthesis.sheet"
+        )
     for name, purpose in (("train", "to train on"), ("validation", "to stop the training")):
-        if name not in assigned.values():
+        if name not in given.values():
             raise InputError(
-                f"units.tsv: no {name} subject {purpose} among {len(sites)} usable ones; mark at least one in the "
+                f"units.tsv: no {name} subject {purpose} among {len(given)} usable ones; mark at least one in the "
                 "sample sheet's column split, or leave the column empty"
             )
-    return "subject", [
-        np.full(n, assigned[row["subject"]], dtype=object) for row, n in zip(units, n_transients, strict=True)
-    ]
+    return "subject", [np.full(n, row["split"], dtype=object) for row, n in zip(units, n_transients, strict=True)]
+
+
+def read_rows(units_path: Path) -> list[dict]:
+    """Return the rows of units.tsv, missing values as None.
+
+    Raises
+    ------
+    InputError
+        If there is no such table, or it lacks a column.
+    """
+    from mrs_synthesis.files import read_table
+
+    try:
+        table = read_table(units_path, ("unit", "folder", "subject", "site", "edit_scheme", "split"))
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from None
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def assemble(
@@ -204,27 +212,17 @@ def assemble(
     window: Sequence[float],
     seed: int,
     fractions: Sequence[float] = (0.6, 0.2, 0.2),
-    split_unit: str = "auto",
 ) -> None:
-    """Write ``spectra.npy``, ``index.tsv`` and ``grid.json`` into the folder `output`.
+    """Write ``spectra.npy``, ``index.tsv`` and ``grid.json`` of the training set into the folder `output`.
 
-    Only one unit's transients are in memory at a time.
+    Scans of split test are left out. Only one unit's transients are in memory at a time.
 
     Raises
     ------
     InputError
         If no unit is usable, or units differ in their editing.
     """
-    import pandas as pd
-
-    from mrs_synthesis.files import read_table, write_json, write_table, write_whole
-
-    columns = ("unit", "folder", "subject", "site", "edit_scheme", "split")
-    try:
-        table = read_table(units_path, columns)
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from None
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    rows = [row for row in read_rows(units_path) if row["split"] != "test"]
     schemes = sorted({str(row["edit_scheme"]) for row in rows})
     if len(schemes) != 1 or schemes[0] not in CONDITIONS:
         raise InputError(
@@ -246,43 +244,89 @@ def assemble(
         rasters.append((scan.ppm, scan.frequency_mhz, scan.dwell_s, scan.n_points))
     if not usable:
         raise InputError(f"{units_path}: all {len(rows)} units failed earlier, expected usable ones; see the failures")
-    used_unit, labels = assign_splits(usable, lengths, fractions, split_unit, seed)
+    used_unit, labels = assign_splits(usable, lengths, fractions, seed)
     first = next(i for i, label in enumerate(labels) if "train" in label)
     axis, frequency, dwell, n_points = rasters[first]
     grid = Grid(window_ppm(axis, *window), frequency, dwell, n_points, conditions)
+    content = {
+        "ppm": grid.ppm.tolist(),
+        "frequency_mhz": frequency,
+        "dwell_s": dwell,
+        "n_points": n_points,
+        "conditions": list(conditions),
+        "split_unit": used_unit,
+        "window_ppm": [float(value) for value in window],
+    }
+    _write_set(output, usable, labels, grid, derivatives, content)
 
-    n_rows = sum(lengths) * len(conditions)
-    entries = []
-    with write_whole(Path(output) / "spectra.npy") as temporary:
-        data = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.complex64, shape=(n_rows, grid.ppm.size))
-        start = 0
-        for row, label in zip(usable, labels, strict=True):
-            start = _add_unit(data, start, entries, row, label, grid, derivatives)
-        data.flush()
-        del data
-    write_table(Path(output) / "index.tsv", pd.DataFrame(entries))
-    write_json(
-        Path(output) / "grid.json",
-        {
-            "ppm": grid.ppm.tolist(),
-            "frequency_mhz": frequency,
-            "dwell_s": dwell,
-            "n_points": n_points,
-            "conditions": list(conditions),
-            "split_unit": used_unit,
-            "window_ppm": [float(value) for value in window],
-        },
-    )
+
+def assemble_held_out(units_path: Path, derivatives: Path, output: Path, grid_path: Path) -> None:
+    """Write the scans of split test, on the grid of a training set, as the same files into the folder `output`.
+
+    One that cannot be put on the grid is left out: its own stages record why.
+
+    Raises
+    ------
+    InputError
+        If the grid cannot be read, or belongs to a training set that is split by transients.
+    """
+    try:
+        content = json.loads(require(grid_path).read_text(encoding="utf-8"))
+        split_unit = content["split_unit"]
+        names = ("ppm", "frequency_mhz", "dwell_s", "n_points", "conditions")
+        ppm, frequency, dwell, n_points, conditions = (content[name] for name in names)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{grid_path}: not the grid of a training set ({error}); assemble it again") from None
+    if split_unit != "subject":
+        raise InputError(f"{grid_path}: split by {split_unit}; the training set holds the test transients itself")
+    grid = Grid(np.array(ppm), frequency, dwell, n_points, tuple(conditions))
+    usable, labels = [], []
+    for row in read_rows(units_path):
+        if row["split"] != "test":
+            continue
+        try:
+            scan = read_preprocessed(preprocessed_path(derivatives, row["folder"], row["unit"]), grid.conditions)
+            label = np.full(scan.fids.shape[1], "test", dtype=object)
+            _unit_rows(scan, row["unit"], label, grid)
+        except (InputError, SkippedError) as error:
+            print(f"left out: {row['unit']}: {error}", flush=True)
+            continue
+        usable.append(row)
+        labels.append(label)
+    _write_set(output, usable, labels, grid, derivatives, content)
+
+
+def _write_set(
+    output: Path, rows: Sequence[dict], labels: Sequence[np.ndarray], grid: Grid, derivatives: Path, content: dict
+) -> None:
+    """Write the files of a set; `labels` are the splits of each unit's transients, `content` is that of grid.json."""
+    import pandas as pd
+
+    from mrs_synthesis.files import write_json, write_table, write_whole
+
+    n_rows = sum(map(len, labels)) * len(grid.conditions)
+    entries: list[dict] = []
+    # Not a memory map, which cannot have no rows
+    with write_whole(Path(output) / "spectra.npy") as temporary, open(temporary, "wb") as stream:
+        header = {"descr": "<c8", "fortran_order": False, "shape": (n_rows, grid.ppm.size)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for row, label in zip(rows, labels, strict=True):
+            stream.write(_add_unit(entries, row, label, grid, derivatives).tobytes())
+    write_table(Path(output) / "index.tsv", pd.DataFrame(entries, columns=list(INDEX_COLUMNS)))
+    write_json(Path(output) / "grid.json", content)
     counts = {name: sum(entry["split"] == name for entry in entries) for name in splits.SPLITS}
-    print(f"split by {used_unit}: " + ", ".join(f"{n} {name} spectra" for name, n in counts.items()), flush=True)
+    found = ", ".join(f"{n} {name} spectra" for name, n in counts.items() if n)
+    print(f"split by {content['split_unit']}: {found or 'no spectra'}", flush=True)
 
 
-def _add_unit(
-    data: np.ndarray, start: int, entries: list, row: dict, label: np.ndarray, grid: Grid, derivatives: Path
-) -> int:
-    """Fill in one unit's rows and index entries (unit, then condition, then transient); return the next free row."""
-    unit = row["unit"]
-    scan = read_preprocessed(preprocessed_path(derivatives, row["folder"], unit), grid.conditions)
+def _unit_rows(scan: Scan, unit: str, label: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return a unit's spectra on the grid (conditions, transients, W), its noise (conditions, transients), its scale.
+
+    Raises
+    ------
+    InputError
+        Naming the unit, if it has none.
+    """
     try:
         values = unit_spectra(scan, grid.ppm)
         noise = spectra.noise_sd(scan.fids[:, :, 0], scan.dwell_s, scan.frequency_mhz)
@@ -291,13 +335,19 @@ def _add_unit(
         scale = subject_scale(values[0, allowed], grid.ppm)
     except (InputError, ValueError) as error:
         raise InputError(f"{unit}: {error}") from None
+    return values, noise, scale
+
+
+def _add_unit(entries: list, row: dict, label: np.ndarray, grid: Grid, derivatives: Path) -> np.ndarray:
+    """Append one unit's index entries (condition, then transient); return its rows, (conditions, transients, W)."""
+    unit = row["unit"]
+    scan = read_preprocessed(preprocessed_path(derivatives, row["folder"], unit), grid.conditions)
+    values, noise, scale = _unit_rows(scan, unit, label, grid)
     for c, condition in enumerate(grid.conditions):
-        n = values.shape[1]
-        data[start : start + n] = values[c] / scale
-        for t in range(n):
+        for t in range(values.shape[1]):
             entries.append(
                 {
-                    "row": start + t,
+                    "row": len(entries),
                     "unit": unit,
                     "subject": row["subject"],
                     "site": row["site"] or "n/a",
@@ -309,8 +359,7 @@ def _add_unit(
                     "n_points": scan.n_points,
                 }
             )
-        start += n
-    return start
+    return (values / scale).astype(np.complex64)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -318,35 +367,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m mrs_synthesis.assemble", description=__doc__.splitlines()[0])
     parser.add_argument("--units", type=Path, required=True, help="units.tsv, one row per scan")
     parser.add_argument("--derivatives", type=Path, required=True, help="folder with the preprocessed transients")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the training set")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the training set, or of the held-out set")
+    parser.add_argument("--grid", type=Path, help="grid.json of a training set: gather the scans of split test on it")
     parser.add_argument(
         "--window-ppm", type=float, nargs=2, default=(0.0, 4.4), metavar=("LOW", "HIGH"), help="default: 0.0 4.4"
     )
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seed", type=int, help="of a split by transients; not with --grid")
     parser.add_argument(
         "--fractions",
         type=float,
         nargs=3,
         default=(0.6, 0.2, 0.2),
         metavar=("TRAIN", "VALIDATION", "TEST"),
-        help="shares of the subjects (or transients); default: 0.6 0.2 0.2",
-    )
-    parser.add_argument(
-        "--split-unit",
-        choices=("auto", "subject", "transient"),
-        default="auto",
-        help="auto: by subject if there are at least 3, else by transient within each subject",
+        help="shares of a scan's transients, where --units states no splits; default: 0.6 0.2 0.2",
     )
     a = parser.parse_args(argv)
-    assemble(
-        a.units,
-        a.derivatives,
-        a.output,
-        window=a.window_ppm,
-        seed=a.seed,
-        fractions=a.fractions,
-        split_unit=a.split_unit,
-    )
+    if a.grid is not None:
+        assemble_held_out(a.units, a.derivatives, a.output, a.grid)
+        return
+    if a.seed is None:
+        parser.error("a training set needs --seed")
+    assemble(a.units, a.derivatives, a.output, window=a.window_ppm, seed=a.seed, fractions=a.fractions)
 
 
 if __name__ == "__main__":

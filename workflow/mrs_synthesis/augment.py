@@ -29,6 +29,7 @@ from mrs_synthesis import seeds, spectra
 from mrs_synthesis.cells import COUNTS, Plan, amounts, plan, real_sizes, reconstruction_path, synthetic_path
 from mrs_synthesis.controls import CONTROLS
 from mrs_synthesis.stage import InputError, add_status_argument, require, run, run_subject
+from mrs_synthesis.training_set import held_out
 
 if TYPE_CHECKING:
     from mrs_synthesis.controls import Population
@@ -60,26 +61,19 @@ def filled(real: np.ndarray, n_real: int, filling: np.ndarray, n_total: int) -> 
     return (n_real * real + (n_total - n_real) * filling) / n_total
 
 
-def read_eligible(training: Path, unit: str) -> tuple[list[int], dict]:
-    """Return the unit's test transients (positions in the preprocessed scan) and the content of grid.json.
+def read_grid(training: Path) -> dict:
+    """Return the content of a training set's grid.json.
 
     Raises
     ------
     InputError
-        If the unit has none.
+        If it is absent or damaged.
     """
-    from mrs_synthesis.files import read_table
-
-    path = require(Path(training) / "index.tsv")
+    path = require(Path(training) / "grid.json")
     try:
-        index = read_table(path, ("unit", "transient", "split"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(str(error)) from None
-    own = index[(index["unit"] == unit) & (index["split"] == "test")]
-    if own.empty:
-        raise InputError(f"{path}: no row of split test for {unit}; cells are made of test transients only")
-    grid = json.loads(require(Path(training) / "grid.json").read_text())
-    return sorted({int(value) for value in own["transient"]}), grid
+        raise InputError(f"{path}: not JSON ({error}); assemble the training set again") from None
 
 
 def read_like(path: Path, scan: Scan, n_transients: int) -> np.ndarray:
@@ -267,20 +261,19 @@ def augment(a: argparse.Namespace) -> dict:
 
     from mrs_synthesis import scans
     from mrs_synthesis.controls import read_population
+    from mrs_synthesis.dictionary import write_table_sidecar
     from mrs_synthesis.files import write_table
 
     scan = scans.read_scan(a.scan)
-    eligible, grid = read_eligible(a.training, a.unit)
+    grid = read_grid(a.training)
     if list(scan.conditions) != list(grid["conditions"]):
         raise InputError(
             f"{a.scan}: edit conditions {', '.join(scan.conditions)}, expected {', '.join(grid['conditions'])} as in "
             f"{a.training}/grid.json; assemble the training set again"
         )
-    if scan.fids.shape[2] != 1 or eligible[-1] >= scan.fids.shape[1]:
-        raise InputError(
-            f"{a.scan}: {scan.fids.shape[1]} transients and {scan.fids.shape[2]} coils, expected more than "
-            f"{eligible[-1]} transients by {a.training}/index.tsv and combined coils; assemble the training set again"
-        )
+    if scan.fids.shape[2] != 1:
+        raise InputError(f"{a.scan}: {scan.fids.shape[2]} coils, expected combined coils; preprocess it first")
+    eligible, _ = held_out(a.training, a.unit, scan.fids.shape[1], grid["split_unit"])
     facts: dict = {"Design": a.design, "SplitUnit": grid["split_unit"], "EligibleTransients": len(eligible)}
     if a.design == "reconstruction":
         cells = reconstruction_cells(scan, a.prefix, eligible)
@@ -324,11 +317,12 @@ def augment(a: argparse.Namespace) -> dict:
         f"study cells, design {a.design}: each DIM_DYN element is an average; see {a.index.name}",
     )
     scans.write_scan(a.output, result)
-    inputs = [a.scan.name, reconstruction_path(a.prefix).name]
+    inputs = [a.scan, reconstruction_path(a.prefix)]
     if a.design == "augmentation":
-        inputs += [synthetic_path(a.prefix, mode, decoder).name for mode in a.modes for decoder in a.decoders]
+        inputs += [synthetic_path(a.prefix, mode, decoder) for mode in a.modes for decoder in a.decoders]
     scans.write_sidecar(a.output, result, inputs, **facts)
     write_table(a.index, pd.DataFrame(cells.rows, columns=list(INDEX_COLUMNS)))
+    write_table_sidecar(a.index, "One row per study cell", inputs)
     return {"cells": len(cells.rows)}
 
 
@@ -358,7 +352,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--count", choices=COUNTS, default="per_condition", help="what the numbers count")
     parser.add_argument("--replicates", type=int, default=4, help="disjoint sets of each n-real, if there are as many")
-    parser.add_argument("--real-curve", type=int, nargs="+", default=[1, 2, 4, 8, 16, 40], help="learning curve")
+    curve = [2**k for k in range(8)]
+    parser.add_argument("--real-curve", type=int, nargs="+", default=curve, help="learning curve (default: 1 to 128)")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True, help="NIfTI-MRS of the cells (DIM_DYN)")
     parser.add_argument("--index", type=Path, required=True, help="TSV: what each cell is")
@@ -366,7 +361,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     a = parser.parse_args(argv)
     from mrs_synthesis.scans import sidecar_path
 
-    outputs = [a.output, a.index, sidecar_path(a.output)]
+    outputs = [a.output, a.index, sidecar_path(a.output), sidecar_path(a.index)]
     run_subject(lambda: augment(a), stage="augment", unit=a.unit, outputs=outputs, status=a.status)
 
 

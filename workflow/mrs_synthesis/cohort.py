@@ -13,25 +13,23 @@ size added to the synthetic subjects.
 from __future__ import annotations
 
 import argparse
-import os
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import evaluate, generator, intervals, seeds
+from mrs_synthesis import estimates, generator, intervals, seeds
 from mrs_synthesis.cohort_statistics import COMPARISONS, FEWEST, GROUPS, Group, compare
 from mrs_synthesis.fit_truth import EVERY
 from mrs_synthesis.interval_cells import INDEX_COLUMNS
+from mrs_synthesis.sheet import NO_SITE, site_labels
 from mrs_synthesis.stage import InputError, SkippedError, add_status_argument, require, run, run_subject
 
 if TYPE_CHECKING:
     import pandas as pd
 
 WHAT = "random"  # files are named <site>_desc-random_...
-NO_SITE = "n/a"
 RESAMPLED = "bootstrap over subjects, which is too narrow for few; missing below 3"
 WORDS = {
     "site": {"Description": f"Site; `{EVERY}`: all subjects. There synthetic ones count by the site's real subjects"},
@@ -61,26 +59,6 @@ for _name, (_first, _second) in COMPARISONS.items():
         f"p_{_name}": {"Description": f"Energy test, {_words}; permutations within sites"},
     }
 WORDS["p_test_noise"] = {"Description": "p_test with normal noise of SD crlb_test added to the synthetic subjects"}
-
-
-def labels(sites: Iterable[str | None]) -> dict[str, str]:
-    """Return what the files of each site are called: its letters and digits.
-
-    Raises
-    ------
-    InputError
-        If two sites have the same, or one has none.
-    """
-    names: dict[str, str] = {}
-    for site in sorted({site or NO_SITE for site in sites}):
-        label = re.sub("[^A-Za-z0-9]", "", site)
-        if not label or label in names.values():
-            raise InputError(
-                f"site {site!r}: its files would be called {label!r}, expected letters or digits that no other site "
-                "has; rename it in the sample sheet"
-            )
-        names[site] = label
-    return names
 
 
 def random_spectra(model: generator.Generator, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -123,8 +101,7 @@ def draws(a: argparse.Namespace) -> dict:
     write_scan(a.output, result)
     facts = {"Synthetic": True, "SyntheticStatement": synthesise.STATEMENT, "Model": kind, "ModelSHA256": digest}
     facts |= {"Mode": "random", "Decoder": "mean", "Site": a.site, "Seed": a.seed, **model.describe("random", "mean")}
-    source = Path(os.path.relpath(a.model / "model.safetensors", a.output.parent)).as_posix()
-    write_sidecar(a.output, result, [source], **facts)
+    write_sidecar(a.output, result, [a.model / "model.safetensors"], **facts)
     rows = [(k, a.unit, 0, 0, k) for k in range(a.draws)]
     write_table(a.index, pd.DataFrame(rows, columns=list(INDEX_COLUMNS)))
     return {"cells": a.draws}
@@ -203,22 +180,22 @@ def read_groups(a: argparse.Namespace) -> tuple[dict[str, pd.DataFrame], list[tu
     try:
         names = ("unit", "subject", "source", "condition", "metabolite", "per_tcr", "per_tcr_sd")
         concentrations = read_table(require(a.concentrations), names)
-        units = read_table(require(a.units), ("unit", "folder", "subject", "site"))
+        units = read_table(require(a.units), ("unit", "folder", "subject", "site", "split"))
         index = read_table(require(a.training / "index.tsv"), ("unit", "split"))
         truth = read_table(require(a.truth), ("subject", "metabolite", "per_tcr")) if a.truth else None
     except ValueError as error:
         raise InputError(str(error)) from None
     units["site"] = units["site"].fillna(NO_SITE)
-    ratios = evaluate.choose_ratios(a.ratios, concentrations)
+    ratios = estimates.choose_ratios(a.ratios, concentrations)
     keys = pd.MultiIndex.from_frame(concentrations[["condition", "metabolite"]])
     reference = concentrations[keys.isin(ratios) & (concentrations["source"] == "reference")]
     test = reference.drop(columns="site", errors="ignore").merge(units[["unit", "site"]], on="unit")
     if test.empty:
         raise InputError(f"{a.concentrations}: no reference cell of a scan in {a.units}; evaluate this study first")
-    used = set(units.loc[units["unit"].isin(index.loc[index["split"] == "test", "unit"]), "subject"])
+    used = set(units.loc[units["split"].isna() | (units["split"] == "test"), "subject"])
     trained = units["unit"].isin(index.loc[index["split"] == "train", "unit"]) & ~units["subject"].isin(used)
     train = intervals.collect(units[trained], a.derivatives, "mean", ratios) if trained.any() else test.iloc[:0]
-    known, parts = labels(units["site"]), []
+    known, parts = site_labels(units["site"]), []
     for site, label in known.items():
         try:
             own = intervals.read_fits(a.cohort / label, WHAT)
@@ -231,7 +208,7 @@ def read_groups(a: argparse.Namespace) -> tuple[dict[str, pd.DataFrame], list[tu
     fits = {"test": test, "train": train, "synthetic": pd.concat(parts, ignore_index=True)}
     if truth is not None:
         for name in ("test", "train"):
-            fits[name] = evaluate.with_truth(fits[name].drop(columns="reference", errors="ignore"), ratios, truth)
+            fits[name] = estimates.with_truth(fits[name].drop(columns="reference", errors="ignore"), ratios, truth)
     return fits, ratios, list(known)
 
 

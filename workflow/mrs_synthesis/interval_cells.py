@@ -58,11 +58,14 @@ def _write(a: argparse.Namespace, scan: object, rows: Sequence[tuple], facts: di
     import pandas as pd
 
     from mrs_synthesis import scans
+    from mrs_synthesis.dictionary import write_table_sidecar
     from mrs_synthesis.files import write_table
 
     scans.write_scan(a.output, scan)
-    scans.write_sidecar(a.output, scan, [a.scan.name], **facts)
+    scans.write_sidecar(a.output, scan, [a.scan], **facts)
     write_table(a.index, pd.DataFrame(rows, columns=list(INDEX_COLUMNS)))
+    draw = {"draw": {"Description": "Draw of the same real transients, 0-based; 0 for a mean"}}
+    write_table_sidecar(a.index, "One row per element of DIM_DYN of the file of the same label", [a.scan], draw)
 
 
 def draws(a: argparse.Namespace) -> dict:
@@ -76,15 +79,14 @@ def draws(a: argparse.Namespace) -> dict:
         If the unit failed earlier, or is not in the test split.
     """
     from mrs_synthesis import generator, spectra
-    from mrs_synthesis.scans import add_processing
-    from mrs_synthesis.synthesise import KEPT_HEADER, STATEMENT, read_subject
+    from mrs_synthesis.synthesise import KEPT_HEADER, STATEMENT, read_subject, synthetic_mark
 
     config = generator.read_config(a.model)
     if config["model"] != "subject":
         raise InputError(
             f"{a.model}: the model {config['model']!r} has no posterior of a subject; expected train: model: subject"
         )
-    subject, site = read_subject(a.unit, a.training, a.scan, config["grid"])
+    subject, site = read_subject(a.unit, a.training, a.scan, config["grid"]), a.site
     model = generator.SubjectGenerator.load(a.model, site).model
     scan, ppm = subject.scan, np.asarray(config["grid"]["ppm"])
     rows, parts = [], []
@@ -105,8 +107,7 @@ def draws(a: argparse.Namespace) -> dict:
     result = scan.with_fids(fids, dimensions=("DIM_DYN", "DIM_EDIT") if len(fids) > 1 else ("DIM_DYN",))
     details = f"{STATEMENT} Noise-free draws from the posterior of the subject. Weights {config['weights_sha256']}."
     result.header = {key: value for key, value in result.header.items() if key in KEPT_HEADER}
-    result.header["Synthetic"] = {"Value": "yes", "Description": details}
-    add_processing(result, "Synthesis by the model subject", details)
+    result.header["Synthetic"] = synthetic_mark("Synthesis by the model subject", details)
     facts = {"Synthetic": True, "SyntheticStatement": STATEMENT, "ModelSHA256": config["weights_sha256"]}
     _write(a, result, rows, facts | {"Draws": a.draws, "Replicates": a.replicates, "Seed": a.seed})
     return {"cells": len(rows)}
@@ -142,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         add_status_argument(part)
     part = parts["draws"]
     part.add_argument("--model", type=Path, required=True, help="folder of the trained model")
-    part.add_argument("--training", type=Path, required=True, help="folder of the training set (for site and split)")
+    part.add_argument("--training", type=Path, required=True, help="folder of the training set (for the split)")
+    part.add_argument("--site", help="of the scan, as in the sample sheet (default: not known)")
     part.add_argument("--plan", type=Path, required=True, help="sidecar (JSON) of the unit's study cells")
     part.add_argument("--draws", type=int, default=24, help="of each set of real transients (default: 24)")
     part.add_argument("--replicates", type=int, default=1, help="sets of each n_real (default: 1)")
@@ -153,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mrs_synthesis.scans import sidecar_path
 
     work = {"draws": draws, "mean": mean}[a.command]
-    outputs = [a.output, sidecar_path(a.output), a.index]
+    outputs = [a.output, sidecar_path(a.output), a.index, sidecar_path(a.index)]
     run_subject(lambda: work(a), stage=f"intervals {a.command}", unit=a.unit, outputs=outputs, status=a.status)
 
 

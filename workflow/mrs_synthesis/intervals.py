@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import evaluate, generator
+from mrs_synthesis import estimates, generator
 from mrs_synthesis.controls import CONTROLS
 from mrs_synthesis.fit_truth import NORMAL_95, mean_interval
 from mrs_synthesis.interval_statistics import BELIEVABLE, NARROW, WANTED, WIDE, clustered, posterior_interval, verdict
@@ -150,7 +150,7 @@ def crlb_intervals(rows: pd.DataFrame, replicates: int) -> pd.DataFrame:
 
     Controls and cells whose n_real no synthetic transients fill up have none.
     """
-    made = ~rows["source"].isin((*CONTROLS, *evaluate.NO_CURVE))
+    made = ~rows["source"].isin((*CONTROLS, *estimates.NO_CURVE))
     filled = rows.loc[made & (rows["source"] != "real"), "n_real"]
     sizes = set(filled) or set(rows.loc[rows["source"].isin(CONTROLS), "n_real"])
     kept = rows[made & rows["n_real"].isin(sizes) & (rows["replicate"] < replicates)]
@@ -288,7 +288,7 @@ def interval_table(
     """
     import pandas as pd
 
-    rows = evaluate.with_reference(concentrations, ratios)
+    rows = estimates.with_reference(concentrations, ratios)
     own = rows[rows["source"] == "reference"][["unit", *RATIO, "per_tcr_sd"]]
     own = own.rename(columns={"per_tcr_sd": "reference_sd"})
     parts = [crlb_intervals(rows, replicates)]
@@ -306,7 +306,7 @@ def interval_table(
         table["truth"] = np.nan
     else:
         pairs = table[["subject", *RATIO]].drop_duplicates()
-        true = evaluate.with_truth(pairs, ratios, truth).rename(columns={"reference": "truth"})
+        true = estimates.with_truth(pairs, ratios, truth).rename(columns={"reference": "truth"})
         table = table.merge(true, on=["subject", *RATIO], how="left", validate="many_to_one")
     rank = {pair: i for i, pair in enumerate(ratios)}
     ratio = [rank[pair] for pair in zip(table["condition"], table["metabolite"], strict=True)]
@@ -335,25 +335,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mrs_synthesis.files import read_table
 
     try:
-        names = (*evaluate.SERIES, "unit", "subject", "site", "replicate", "per_tcr", "per_tcr_sd")
+        names = (*estimates.SERIES, "unit", "subject", "site", "replicate", "per_tcr", "per_tcr_sd")
         concentrations = read_table(require(a.concentrations), names)
-        units = read_table(require(a.units), ("unit", "folder", "subject", "site"))
+        units = read_table(require(a.units), ("unit", "folder", "subject", "site", "split"))
         index = read_table(require(a.training / "index.tsv"), ("unit", "split"))
         truth = read_table(require(a.truth), ("subject", "metabolite", "per_tcr")) if a.truth else None
     except ValueError as error:
         raise InputError(str(error)) from None
     if not (concentrations["source"] == "real").any():
         raise InputError(f"{a.concentrations}: no cell of real transients alone; expected the design augmentation")
-    ratios = evaluate.choose_ratios(a.ratios, concentrations)
+    ratios = estimates.choose_ratios(a.ratios, concentrations)
     posterior, fitted = None, concentrations.iloc[:0]
     if generator.read_config(a.model)["model"] == "subject":
         tested = set(concentrations["unit"])
         posterior = collect(units[units["unit"].isin(tested)], a.derivatives, "posterior", ratios)
         # Units that have a test transient take no part, nor do other units of the same subject
-        used = set(units.loc[units["unit"].isin(index.loc[index["split"] == "test", "unit"]), "subject"])
+        used = set(units.loc[units["split"].isna() | (units["split"] == "test"), "subject"])
         others = units[units["unit"].isin(index["unit"]) & ~units["subject"].isin(used)]
         if truth is not None and len(others):
-            fitted = evaluate.with_truth(collect(others, a.derivatives, "mean", ratios), ratios, truth)
+            fitted = estimates.with_truth(collect(others, a.derivatives, "mean", ratios), ratios, truth)
     else:
         print("no posterior of a subject: the model is paper; intervals are those of the Cramer-Rao bound", flush=True)
     own = calibration(fitted.assign(reference=np.nan) if fitted.empty else fitted)

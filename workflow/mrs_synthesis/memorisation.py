@@ -194,16 +194,23 @@ def add_unit(
         entry.synthetic.append(synthetic)
         entry.held_out.append(real)
 
-    as_made = training.nearest(held_out.values, ["window"])["window"]
-    raised = training.nearest(raise_noise(held_out, level, stream("held out")))
-    halves = np.array_split(stream("halves").permutation(len(held_out.values)), 2)
-    for space, distances in raised.items():
-        put(("real", "n/a"), space, *(distances[half] for half in halves))
     controls = control_groups(held_out, training, stream("controls"))
-    for key, group in ({(name, "n/a"): group for name, group in controls.items()} | sources).items():
-        for space, distances in training.nearest(raise_noise(group, level, stream(*key))).items():
-            put(key, space, distances, raised[space])
-        put(key, "as_made", training.nearest(group.values, ["window"])["window"], as_made)
+    groups = {(name, "n/a"): group for name, group in controls.items()} | sources
+    as_made = training.nearest_of([held_out.values, *(group.values for group in groups.values())], ["window"])
+    raised = training.nearest_of(
+        [
+            raise_noise(held_out, level, stream("held out")),
+            *(raise_noise(group, level, stream(*key)) for key, group in groups.items()),
+        ]
+    )
+    halves = np.array_split(stream("halves").permutation(len(held_out.values)), 2)
+    for space, (real, *others) in raised.items():
+        put(("real", "n/a"), space, *(real[half] for half in halves))
+        for key, distances in zip(groups, others, strict=True):
+            put(key, space, distances, real)
+    real, *others = as_made["window"]
+    for key, distances in zip(groups, others, strict=True):
+        put(key, "as_made", distances, real)
 
 
 def table_of(found: dict, seed: int) -> pd.DataFrame:
@@ -255,7 +262,13 @@ def verdicts(table: pd.DataFrame) -> list[dict]:
 
 
 def study(
-    training_folder: Path, derivatives: Path, units_path: Path, modes: Sequence[str], decoders: Sequence[str], seed: int
+    training: Path,
+    heldout: Path,
+    derivatives: Path,
+    units_path: Path,
+    modes: Sequence[str],
+    decoders: Sequence[str],
+    seed: int,
 ) -> tuple[pd.DataFrame, dict]:
     """Return the table and the facts beside it.
 
@@ -265,14 +278,19 @@ def study(
         If no unit of the test split has synthetic transients and at least `FEWEST_HELD_OUT` real ones.
     """
     from mrs_synthesis.files import read_table
+    from mrs_synthesis.training_set import read_index
 
+    index = read_index(training, heldout, ("row", "unit", "subject", "condition", "split", "scale", "noise_sd"))
+    if not (index["split"] == "test").any():
+        raise InputError(f"{heldout}/index.tsv: no row of split test; nothing can be compared")
     try:
-        index = read_table(training_folder / "index.tsv", ("row", "unit", "condition", "split", "scale", "noise_sd"))
         folders = read_table(units_path, ("unit", "folder")).set_index("unit")["folder"]
-        grid = json.loads((training_folder / "grid.json").read_text())
-        rows = np.load(training_folder / "spectra.npy", mmap_mode="r", allow_pickle=False)
+        grid = json.loads((training / "grid.json").read_text())
+        learned, rows = (
+            np.load(folder / "spectra.npy", mmap_mode="r", allow_pickle=False) for folder in (training, heldout)
+        )
     except (OSError, ValueError) as error:
-        raise InputError(f"{training_folder}: no training set ({error}); assemble it first") from None
+        raise InputError(f"{training}, {heldout}: no training or held-out set ({error}); assemble them first") from None
     ppm, conditions = np.array(grid["ppm"]), grid["conditions"]
     # A bin's noise is that of the FID times the root of the unit's own number of points
     points = {unit: n_points(preprocessed_path(derivatives, folders[unit], unit)) for unit in index["unit"].unique()}
@@ -280,7 +298,7 @@ def study(
     sets = {}
     for name in conditions:
         part = index[(index["split"] == "train") & (index["condition"] == name)]
-        sets[name] = Training(rows, part["row"].to_numpy(), part["sd"].to_numpy(), part["subject"].to_numpy(str))
+        sets[name] = Training(learned, part["row"].to_numpy(), part["sd"].to_numpy(), part["subject"].to_numpy(str))
     kinds = [(mode, decoder) for mode in modes for decoder in decoders]
     tests = index[index["split"] == "test"]
     files = {}
@@ -341,6 +359,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--units", type=Path, required=True, help="units.tsv, one row per scan")
     parser.add_argument("--training", type=Path, required=True, help="folder of the training set")
+    parser.add_argument("--heldout", type=Path, required=True, help="folder of the held-out set")
     parser.add_argument("--derivatives", type=Path, required=True, help="folder with the synthetic transients")
     parser.add_argument("--modes", nargs="+", required=True, help="synthesis modes")
     parser.add_argument("--decoders", nargs="+", required=True, help="decoder outputs")
@@ -351,7 +370,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mrs_synthesis.dictionary import write_described_table
     from mrs_synthesis.files import write_json
 
-    table, facts = study(a.training, a.derivatives, a.units, a.modes, a.decoders, a.seed)
+    table, facts = study(a.training, a.heldout, a.derivatives, a.units, a.modes, a.decoders, a.seed)
     about = "Distances to training spectra against those of held-out real ones; one row per metric, condition, source"
     write_described_table(a.output, table, about, DESCRIPTIONS)
     write_json(a.verdicts, facts)

@@ -89,6 +89,12 @@ class Training:
         }
         return {space: ways[space]() for space in spaces}
 
+    def nearest_of(self, groups: Sequence[np.ndarray], spaces: Sequence[str] = SPACES) -> dict[str, list[np.ndarray]]:
+        """Return `nearest` of several groups, the training spectra being read once for all of them."""
+        ends = np.cumsum([len(group) for group in groups])[:-1]
+        found = self.nearest(np.concatenate(groups), spaces)
+        return {space: np.split(distances, ends) for space, distances in found.items()}
+
 
 def vectors(spectra: np.ndarray) -> np.ndarray:
     """Return complex spectra (rows, W) as real vectors (rows, 2 W)."""

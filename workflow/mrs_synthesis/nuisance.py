@@ -85,7 +85,7 @@ class NuisanceModel:
     units
         Of each training scan: unit, site, vendor, and how many transients were used.
     vendors
-        Vendor of each site of the study.
+        Vendor of each site of the training subjects.
     tracks
         By name (`TRACKS`); without an entry where scans are too short.
     water
@@ -98,11 +98,14 @@ class NuisanceModel:
     tracks: dict[str, Tracks]
     water: donors.Donors
 
-    def pool(self, site: str | None) -> np.ndarray:
-        """Return the positions of the units that stand for a site: its own, its vendor's or all."""
+    def pool(self, site: str | None, vendor: str | None = None) -> np.ndarray:
+        """Return the positions of the units that stand for a site: its own, its vendor's or all.
+
+        `vendor` is needed only for a site that no training subject is from.
+        """
         sites = np.array([unit["site"] for unit in self.units])
         vendors = np.array([unit["vendor"] for unit in self.units])
-        for mine in (sites == site, vendors == self.vendors.get(site or "", "")):
+        for mine in (sites == site, vendors == self.vendors.get(site or "", vendor or "")):
             if mine.sum() >= FEWEST:
                 return np.flatnonzero(mine)
         return np.arange(len(self.units))
@@ -117,6 +120,7 @@ class NuisanceModel:
         dwell_s: float,
         frequency_mhz: float,
         site: str | None,
+        vendor: str | None = None,
     ) -> Drawn:
         """Draw the nuisances of a new subject.
 
@@ -131,9 +135,11 @@ class NuisanceModel:
         n_points, dwell_s, frequency_mhz
             Raster of the FIDs.
         site
-            The subject's site; None or an unknown one: all training subjects.
+            The subject's site; None or an unknown one: the training subjects of its vendor, or all.
+        vendor
+            Of a site that no training subject is from.
         """
-        pool, n_conditions = self.pool(site), len(self.conditions)
+        pool, n_conditions = self.pool(site, vendor), len(self.conditions)
         found = {name: np.zeros((n_conditions, n_transients)) for name in TRACKS}
         for name, tracks in self.tracks.items():
             found[name] = tracks.draw(rng, pool, n_transients, n_conditions, angle=name == "phase_rad")
@@ -285,7 +291,7 @@ def fit_nuisance(training: Path, derivatives: Path, units: Path) -> NuisanceMode
     derivatives
         Folder of the preprocessed scans and what was taken from them.
     units
-        ``units.tsv``.
+        ``units.tsv``, at least its rows of the training set.
 
     Raises
     ------

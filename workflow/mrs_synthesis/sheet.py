@@ -11,7 +11,7 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ UNIT_COLUMNS = (
 PATH_COLUMNS = ("metab", "aux", "water")
 TISSUE_COLUMNS = ("wm", "gm", "csf")
 TISSUE_TOLERANCE = 0.02  # of the fractions' sum, which is 1
+NO_SITE = MISSING  # what tables call a site that is not stated
 
 
 def read_samples(path: Path | str) -> list[dict[str, Any]]:
@@ -74,6 +75,26 @@ def tissue_flags(row: dict[str, Any]) -> list[str]:
     return ["--tissue", *fractions] if all(fractions) else []
 
 
+def site_labels(sites: Iterable[str | None]) -> dict[str, str]:
+    """Return what the files of each site are called: its letters and digits.
+
+    Raises
+    ------
+    InputError
+        If two sites have the same, or one has none.
+    """
+    names: dict[str, str] = {}
+    for site in sorted({site or NO_SITE for site in sites}):
+        label = re.sub("[^A-Za-z0-9]", "", site)
+        if not label or label in names.values():
+            raise InputError(
+                f"site {site!r}: its files would be called {label!r}, expected letters or digits that no other site "
+                "has; rename it in the sample sheet"
+            )
+        names[site] = label
+    return names
+
+
 def included(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows without a reason in `exclude`."""
     return [row for row in rows if not row["exclude"]]
@@ -91,6 +112,11 @@ def assign_splits(rows: list[dict[str, Any]], seed: int, fractions: Sequence[flo
     sites = {row["subject"]: row["site"] for row in rows}
     if split_unit == "auto":
         split_unit = "subject" if len(sites) >= splits.FEWEST_SUBJECTS else "transient"
+    if split_unit == "subject" and len(sites) < splits.FEWEST_SUBJECTS:
+        raise InputError(
+            f"sample sheet: {len(sites)} subject(s), expected at least {splits.FEWEST_SUBJECTS} to split by subject; "
+            "set assemble: split_unit to auto or transient"
+        )
     given = splits.given_splits([row | {"split": row["split"] or None} for row in rows])
     if split_unit == "subject":
         assigned = splits.split_subjects(sites, given, fractions, seed)
@@ -102,6 +128,46 @@ def assign_splits(rows: list[dict[str, Any]], seed: int, fractions: Sequence[flo
             "subjects; empty the column, or set assemble: split_unit to subject"
         )
     return split_unit
+
+
+def seen(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of which a model may see something: all but whole test subjects."""
+    return [row for row in rows if row["split"] != "test"]
+
+
+def unit_table(rows: list[dict[str, Any]]) -> str:
+    """Return the table of units of rows with their split, as the text of a TSV file."""
+    lines = ["\t".join(UNIT_COLUMNS)]
+    lines += ["\t".join(str(row[name]) or MISSING for name in UNIT_COLUMNS) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def change_of_training(path: Path, rows: list[dict[str, Any]]) -> str:
+    """Return a sentence on how `rows` change the training set of an earlier run; empty if they do not.
+
+    Parameters
+    ----------
+    path
+        The earlier run's table of the units that its model might see; need not exist.
+    rows
+        Those of the sample sheet that the model may now see.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return ""
+    with open(path, newline="", encoding="utf-8") as stream:
+        before = {(row["unit"], row["split"]): row["subject"] for row in csv.DictReader(stream, delimiter="\t")}
+    now = {(row["unit"], row["split"] or MISSING): row["subject"] for row in rows}
+    enter, leave = (
+        len({one[key] for key in one.keys() - other.keys()}) for one, other in ((now, before), (before, now))
+    )
+    if not enter and not leave:
+        return ""
+    return (
+        f"training set changes: {enter} subject(s) in, {leave} out (both for one that moves between training and "
+        "validation); the model and all cells will be made again. To keep them, state every subject's split as in "
+        f"that run's table, {path.parent.parent.name}/units.tsv, and `test` for new subjects"
+    )
 
 
 def _check_tissue(row: dict[str, Any], where: str) -> None:
@@ -203,6 +269,7 @@ def _bids_rows(folder: Path) -> list[dict[str, Any]]:
                 "session": entities.get("ses", ""),
                 "site": about.get("site") or "1",
                 "vendor": about.get("vendor") or "unknown",
+                "split": "" if about.get("split") in (None, MISSING) else about["split"],
                 "format": "nifti_mrs",
                 "sequence": entities.get("acq", "svs"),
                 "edit_scheme": "mega" if edited else "none",
@@ -232,13 +299,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, required=True, help="seed of the split")
     parser.add_argument("--fractions", type=float, nargs=3, default=(0.6, 0.2, 0.2), help="train, validation, test")
     parser.add_argument("--split-unit", choices=("auto", "subject", "transient"), default="auto")
+    parser.add_argument("--seen", action="store_true", help="only the units of which a model may see something")
     parser.add_argument("--output", required=True, help="table of units (TSV)")
     arguments = parser.parse_args(argv)
     rows = included(read_samples(arguments.samples))
     assign_splits(rows, arguments.seed, arguments.fractions, arguments.split_unit)
-    lines = ["\t".join(UNIT_COLUMNS)]
-    lines += ["\t".join(str(row[name]) or MISSING for name in UNIT_COLUMNS) for row in rows]
-    write_text(arguments.output, "\n".join(lines) + "\n")
+    write_text(arguments.output, unit_table(seen(rows) if arguments.seen else rows))
 
 
 if __name__ == "__main__":

@@ -46,14 +46,38 @@ def split_counts(n: int, fractions: Sequence[float]) -> tuple[int, int, int]:
     return n - validation - test, validation, test
 
 
+def stratified_order(sites: Mapping[str, str], seed: int, name: str) -> list[str]:
+    """Return the subjects in a random order of which every stretch has its share of every site, to within rounding.
+
+    Systematic sampling: within a site the subjects are ordered by their own random key; rank k of m gets the score
+    ``(k + u) / m`` with one random start u per site; all subjects are then sorted by score.
+
+    Parameters
+    ----------
+    sites
+        Site of each subject.
+    seed, name
+        Of the random stream.
+    """
+    by_site = defaultdict(list)
+    key = {subject: seeds.generator(seed, name, "subject", subject).random() for subject in sites}
+    for subject in sites:
+        by_site[sites[subject]].append(subject)
+    score = {}
+    for site, subjects in by_site.items():
+        start = seeds.generator(seed, name, "site", site).random()
+        for rank, subject in enumerate(sorted(subjects, key=lambda s: (key[s], s))):
+            score[subject] = (rank + start) / len(subjects)
+    return sorted(score, key=lambda s: (score[s], key[s], s))
+
+
 def split_subjects(
     sites: Mapping[str, str], given: Mapping[str, str], fractions: Sequence[float], seed: int
 ) -> dict[str, str]:
     """Assign whole subjects to splits, stratified by site.
 
-    Systematic sampling: within a site the subjects are ordered by their own random key; rank k of m gets the score
-    ``(k + u) / m`` with one random start u per site; all subjects are then sorted by score and cut into test,
-    validation and train. Every split so gets its share of every site, to within rounding.
+    Subjects in the order of `stratified_order` are cut into test, validation and train. Every split so gets its share
+    of every site, to within rounding.
 
     Parameters
     ----------
@@ -66,17 +90,7 @@ def split_subjects(
     seed
         The configuration's seed.
     """
-    by_site = defaultdict(list)
-    key = {subject: seeds.generator(seed, "split", "subject", subject).random() for subject in sites}
-    for subject in sites:
-        if subject not in given:
-            by_site[sites[subject]].append(subject)
-    score = {}
-    for site, subjects in by_site.items():
-        start = seeds.generator(seed, "split", "site", site).random()
-        for rank, subject in enumerate(sorted(subjects, key=lambda s: (key[s], s))):
-            score[subject] = (rank + start) / len(subjects)
-    free = sorted(score, key=lambda s: (score[s], key[s], s))
+    free = stratified_order({subject: sites[subject] for subject in sites if subject not in given}, seed, "split")
     wanted = dict(zip(SPLITS, split_counts(len(sites), fractions), strict=True))
     for name in SPLITS:
         wanted[name] = max(0, wanted[name] - sum(split == name for split in given.values()))

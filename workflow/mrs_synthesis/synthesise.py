@@ -13,19 +13,19 @@ Noise in the signal is never shared between edit conditions.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import cells, generator, seeds, spectra
-from mrs_synthesis.assemble import read_preprocessed, unit_spectra
+from mrs_synthesis import __version__, cells, generator, seeds, spectra
+from mrs_synthesis.assemble import read_preprocessed, subject_scale, unit_spectra
 from mrs_synthesis.generator import MODES
 from mrs_synthesis.known_noise import bin_sd
-from mrs_synthesis.stage import InputError, SkippedError, add_status_argument, run, run_subject
+from mrs_synthesis.stage import InputError, add_status_argument, run, run_subject
+from mrs_synthesis.training_set import held_out
 
 if TYPE_CHECKING:
     from mrs_synthesis.nuisance import NuisanceModel
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 DECODERS = ("mean", "sampled", "acquired")
 STATEMENT = "SYNTHETIC: made by a model, not measured. Not for diagnosis."
 KEPT_HEADER = ("EchoTime", "RepetitionTime", "TxOffset", "SequenceName")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a scan comes from, which the training set says of training subjects only."""
+
+    site: str | None = None
+    vendor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Options:
     seed: int
     prior: str = "standard"
     hybrid_sd: float = 0.5
+    plan_seed: int | None = None  # of the study cells; None: `seed`
 
 
 def noise_fids(
@@ -89,18 +98,21 @@ def _fids(decoded: np.ndarray, ppm: np.ndarray, scan: Scan) -> np.ndarray:
 
 def derived(scan: Scan, fids: np.ndarray, method: str, details: str) -> Scan:
     """Return a scan with new FIDs (conditions, transients, points) and a header that says SYNTHETIC."""
-    from mrs_synthesis.scans import add_processing
-
     result = scan.with_fids(fids[:, :, None], dimensions=("DIM_DYN", "DIM_EDIT") if len(fids) > 1 else ("DIM_DYN",))
     result.header = {key: value for key, value in result.header.items() if key in KEPT_HEADER}
-    result.header["Synthetic"] = {"Value": "yes", "Description": f"{STATEMENT} {details}"}
-    add_processing(result, method, f"{STATEMENT} {details}")
+    result.header["Synthetic"] = synthetic_mark(method, f"{STATEMENT} {details}")
     return result
+
+
+def synthetic_mark(method: str, details: str) -> dict[str, str]:
+    """Return the header's object ``Synthetic``; what was made by a model is no processing step of the standard's."""
+    program = {"Program": "mrs-synthesis", "Version": __version__}
+    return {"Value": "yes", "Method": method, "Description": details, **program}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One unit's preprocessed transients, and what the training set says of it.
+    """One unit's preprocessed transients, and which of them no model has seen.
 
     Attributes
     ----------
@@ -113,7 +125,7 @@ class Subject:
     eligible
         Transients of split test.
     scale
-        In the training set.
+        Of all its transients; of the training ones if the split is by transients.
     """
 
     scan: Scan
@@ -128,8 +140,8 @@ class Subject:
         return bin_sd(np.sqrt(np.mean(own**2, axis=0)), self.scan.n_points)
 
 
-def read_subject(unit: str, training: Path, scan_path: Path, grid: dict) -> tuple[Subject, str]:
-    """Read one unit; return it and its site.
+def read_subject(unit: str, training: Path, scan_path: Path, grid: dict) -> Subject:
+    """Read one unit, of which the model has seen nothing, or only the transients that are not of split test.
 
     Raises
     ------
@@ -138,32 +150,16 @@ def read_subject(unit: str, training: Path, scan_path: Path, grid: dict) -> tupl
     SkippedError
         If the unit is not in the test split, or failed earlier.
     """
-    from mrs_synthesis.files import read_table
-
-    try:
-        index = read_table(training / "index.tsv", ("unit", "site", "transient", "split", "scale"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{training}: no training set ({error}); assemble it first") from None
-    own = index[index["unit"] == unit]
-    eligible = sorted(set(own.loc[own["split"] == "test", "transient"].tolist()))
-    if own.empty:
-        raise SkippedError(
-            f"{unit} is not in {training / 'index.tsv'}: it failed before the training set was assembled"
-        )
-    if not eligible:
-        raise SkippedError(f"{unit} is not in the test split: synthetic transients would be made of training data")
+    ppm = np.asarray(grid["ppm"])
     scan = read_preprocessed(scan_path, grid["conditions"])
-    if scan.fids.shape[1] <= max(own["transient"]):
-        raise InputError(
-            f"{scan_path}: {scan.fids.shape[1]} transients, but the training set names number {max(own['transient'])}; "
-            "assemble it again"
-        )
+    eligible, scale = held_out(training, unit, scan.fids.shape[1], grid["split_unit"])
     try:
-        values = unit_spectra(scan, np.asarray(grid["ppm"]))
+        values = unit_spectra(scan, ppm)
         noise = spectra.noise_sd(scan.fids[:, :, 0], scan.dwell_s, scan.frequency_mhz)
+        scale = subject_scale(values[0], ppm) if scale is None else scale
     except (InputError, ValueError) as error:
         raise InputError(f"{scan_path}: {error}") from None
-    return Subject(scan, values, noise, eligible, float(own["scale"].iloc[0])), str(own["site"].iloc[0])
+    return Subject(scan, values, noise, eligible, scale)
 
 
 def with_noise(
@@ -185,7 +181,7 @@ def as_acquired(
     fids: np.ndarray,
     subject: Subject,
     nuisances: NuisanceModel,
-    site: str,
+    origin: Origin,
     scale: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
@@ -194,7 +190,7 @@ def as_acquired(
 
     scan = subject.scan
     raster = {"n_points": scan.n_points, "dwell_s": scan.dwell_s, "frequency_mhz": scan.frequency_mhz}
-    return apply(fids, nuisances.draw(rng, fids.shape[1], scale=scale, site=site, **raster), scan.dwell_s)
+    return apply(fids, nuisances.draw(rng, fids.shape[1], scale=scale, **asdict(origin), **raster), scan.dwell_s)
 
 
 def synthesise(
@@ -204,6 +200,7 @@ def synthesise(
     scan_path: Path,
     prefix: Path,
     *,
+    origin: Origin,
     modes: Sequence[str],
     decoders: Sequence[str],
     options: Options,
@@ -223,8 +220,8 @@ def synthesise(
     from mrs_synthesis.scans import write_scan, write_sidecar
 
     grid = generator.read_config(model_folder)["grid"]
-    subject, site = read_subject(unit, training, scan_path, grid)
-    model = generator.load(model_folder, site, options.prior, options.hybrid_sd)
+    subject = read_subject(unit, training, scan_path, grid)
+    model = generator.load(model_folder, origin.site, options.prior, options.hybrid_sd)
     nuisances = NuisanceModel.load(nuisance) if "acquired" in decoders and modes else None
     scan, ppm = subject.scan, np.asarray(grid["ppm"])
     digest, kind = model.config["weights_sha256"], model.config["model"]
@@ -236,12 +233,11 @@ def synthesise(
         "SplitUnit": grid["split_unit"],
         "ModelWindowPPM": [float(ppm[0]), float(ppm[-1])],
     }
-    source = Path(os.path.relpath(scan_path, prefix.parent)).as_posix()
 
     def write(path: Path, fids: np.ndarray, what: str, details: str, **more: object) -> None:
         result = derived(scan, fids, f"{what} by the model {kind}", f"{details} Weights {digest}.")
         write_scan(path, result)
-        write_sidecar(path, result, [source], **facts, **more)
+        write_sidecar(path, result, [scan_path], **facts, **more)
 
     every = range(scan.fids.shape[1])
     recon = _fids(model.reconstruct(subject.values, subject.bin_sd(every), subject.scale), ppm, scan)
@@ -252,7 +248,8 @@ def synthesise(
         return
 
     pairs = cells.amounts(options.n_real, options.n_total, count, len(scan.conditions))
-    plan = cells.plan(subject.eligible, *zip(*pairs, strict=True), options.replicates, options.seed, unit)
+    plan_seed = options.seed if options.plan_seed is None else options.plan_seed
+    plan = cells.plan(subject.eligible, *zip(*pairs, strict=True), options.replicates, plan_seed, unit)
     for mode in modes:
         means, scales = [], []
         for one in plan.sets:
@@ -275,7 +272,7 @@ def synthesise(
                     parts.append(with_noise(mean, subject, one, model, scale, rng))
                     if decoder == "acquired":
                         rng = seeds.generator(*name, "nuisance", one.replicate)
-                        parts[-1] = as_acquired(parts[-1], subject, nuisances, site, scale, rng)
+                        parts[-1] = as_acquired(parts[-1], subject, nuisances, origin, scale, rng)
             extra = model.describe(mode, decoder) | {
                 "Mode": mode,
                 "Decoder": decoder,
@@ -319,6 +316,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--unit", required=True)
+    parser.add_argument("--site", help="of the scan, as in the sample sheet (default: not known)")
+    parser.add_argument("--vendor", help="of the scan's site, for --nuisance (default: not known)")
     parser.add_argument("--model", type=Path, required=True, help="folder of the trained model")
     parser.add_argument("--training", type=Path, required=True, help="folder of the training set (for the splits)")
     parser.add_argument("--scan", type=Path, required=True, help="the unit's preprocessed transients")
@@ -343,6 +342,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", choices=cells.COUNTS, default="per_condition", help="what --n-real, --n-total count")
     parser.add_argument("--replicates", type=int, default=4, help="disjoint sets of each --n-real (default: 4)")
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--plan-seed", type=int, help="of the choice of real transients (default: --seed)")
     parser.add_argument(
         "--prior", choices=("standard", "fitted"), default="standard", help="model paper: for the mode random"
     )
@@ -368,9 +368,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             a.training,
             a.scan,
             a.prefix,
+            origin=Origin(a.site, a.vendor),
             modes=a.modes,
             decoders=a.decoders,
-            options=Options(a.n_real, a.n_total, a.replicates, a.seed, a.prior, a.hybrid_sd),
+            options=Options(a.n_real, a.n_total, a.replicates, a.seed, a.prior, a.hybrid_sd, a.plan_seed),
             count=a.count,
             nuisance=a.nuisance,
         ),

@@ -99,7 +99,7 @@ def read_units(
     Parameters
     ----------
     units, index
-        The tables units.tsv and training/index.tsv.
+        The table units.tsv, and the training and the held-out set's index.
     derivatives
         Folder of the preprocessed scans.
     grid

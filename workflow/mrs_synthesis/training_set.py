@@ -1,16 +1,16 @@
-"""The assembled training set, read in batches."""
+"""The assembled training set, read in batches, and what is held out from it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mrs_synthesis.files import read_table, sha256
-from mrs_synthesis.stage import InputError, require
+from mrs_synthesis.stage import InputError, SkippedError, require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +60,8 @@ class TrainingSet:
         result = {}
         for split in ("train", "validation", "test"):
             part = self.index[self.index["split"] == split]
+            if part.empty:  # test subjects are no part of a training set
+                continue
             result[split] = {
                 "subjects": int(part["subject"].nunique()),
                 "units": int(part["unit"].nunique()),
@@ -71,3 +73,72 @@ class TrainingSet:
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of the training set's files."""
         return {name: sha256(self.folder / name) for name in ("grid.json", "index.tsv", "spectra.npy")}
+
+
+def read_index(training: Path, heldout: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the index of a study: the training and validation rows of one folder, the test rows of the other.
+
+    The column ``row`` counts within ``spectra.npy`` of the row's own folder.
+
+    Parameters
+    ----------
+    training, heldout
+        Folders of the training set and of the held-out set; equal if the split is by transients.
+    columns
+        That the index must have, ``split`` among them.
+
+    Raises
+    ------
+    InputError
+        If a table is absent or lacks a column.
+    """
+    import pandas as pd
+
+    try:
+        seen, held = (read_table(require(Path(folder) / "index.tsv"), columns) for folder in (training, heldout))
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    parts = [part for part in (seen[seen["split"] != "test"], held[held["split"] == "test"]) if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else seen.iloc[:0]
+
+
+def held_out(training: Path, unit: str, n_transients: int, split_unit: str) -> tuple[list[int], float | None]:
+    """Return the transients of a test unit that no model has seen, and its scale in the training set.
+
+    A test subject is not in the training set: all of its transients count, and its scale is None. So nothing that is
+    made of it depends on other test subjects.
+
+    Parameters
+    ----------
+    training
+        Folder of the training set.
+    unit, n_transients
+        The unit, and how many transients its preprocessed scan has.
+    split_unit
+        ``subject`` or ``transient``, as in grid.json.
+
+    Raises
+    ------
+    SkippedError
+        If the unit was trained on, or failed before the training set was assembled.
+    InputError
+        If there is no index, or it is of other transients.
+    """
+    path = Path(training) / "index.tsv"
+    try:
+        index = read_table(require(path), ("unit", "transient", "split", "scale"))
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    own = index[index["unit"] == unit]
+    eligible = sorted({int(number) for number in own.loc[own["split"] == "test", "transient"]})
+    if len(own) and not eligible:
+        raise SkippedError(f"{unit} is not in the test split: synthetic transients would be made of training data")
+    if split_unit == "subject":
+        return list(range(n_transients)), None
+    if own.empty:
+        raise SkippedError(f"{unit} is not in {path}: it failed before the training set was assembled")
+    if n_transients <= own["transient"].max():
+        raise InputError(
+            f"{unit}: {n_transients} transients, but {path} names number {own['transient'].max()}; assemble it again"
+        )
+    return eligible, float(own["scale"].iloc[0])

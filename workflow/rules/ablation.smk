@@ -17,12 +17,12 @@ use rule train as ablation_train with:
         density=f"{MODEL}/density.npz",
         losses=f"{MODEL}/losses.csv",
         figure=f"{MODEL}/losses.svg",
-    wildcard_constraints:
-        trained=one_of([name for name in TRAINED if TRAINED[name].model == "paper"]),
     log:
         "<results>/logs/ablation/train_{trained}.log",
     benchmark:
         "<results>/benchmarks/ablation/train_{trained}.tsv"
+    wildcard_constraints:
+        trained=one_of([name for name in TRAINED if TRAINED[name].model == "paper"]),
     threads: config["train"]["threads"]
     params:
         flags=lambda wildcards: flags(
@@ -78,13 +78,13 @@ use rule synthesise as ablation_synthesise with:
         ),
         reconstruction=f"{VARIANT_UNIT}_desc-recon_svs.nii.gz",
         status=f"{VARIANT_STATUS}/synthesise/{{folder}}/{{unit}}.json",
-    wildcard_constraints:
-        variant=one_of(VARIANTS),
-        decoder="Mean|Sampled|Acquired",
     log:
         f"<results>/logs/synthesise/{VARIANT_JOB}.log",
     benchmark:
         f"<results>/benchmarks/synthesise/{VARIANT_JOB}.tsv"
+    wildcard_constraints:
+        variant=one_of(VARIANTS),
+        decoder="Mean|Sampled|Acquired",
     params:
         prefix=variant_prefix,
         flags=variant_synthesise_flags,
@@ -102,13 +102,13 @@ use rule augment as ablation_augment with:
         sidecar=f"{VARIANT_UNIT}_desc-cells_svs.json",
         index=f"{VARIANT_UNIT}_desc-cells_index.tsv",
         status=f"{VARIANT_STATUS}/augment/{{folder}}/{{unit}}.json",
-    wildcard_constraints:
-        variant=one_of(VARIANTS),
-        decoder="Mean|Sampled|Acquired",
     log:
         f"<results>/logs/augment/{VARIANT_JOB}.log",
     benchmark:
         f"<results>/benchmarks/augment/{VARIANT_JOB}.tsv"
+    wildcard_constraints:
+        variant=one_of(VARIANTS),
+        decoder="Mean|Sampled|Acquired",
     params:
         prefix=variant_prefix,
         flags=variant_augment_flags,
@@ -124,14 +124,14 @@ use rule quantify as ablation_quantify with:
         table=f"{VARIANT_UNIT}_desc-{{engine}}_mrsfit.tsv",
         curves=f"{VARIANT_UNIT}_desc-{{engine}}_fit.npz",
         status=f"{VARIANT_STATUS}/quantify/{{folder}}/{{unit}}_{{engine}}.json",
-    wildcard_constraints:
-        engine=ENGINE_LABEL,
-        variant=one_of(VARIANTS),
-        decoder="Mean|Sampled|Acquired",
     log:
         f"<results>/logs/quantify/{VARIANT_JOB}_{{engine}}.log",
     benchmark:
         f"<results>/benchmarks/quantify/{VARIANT_JOB}_{{engine}}.tsv"
+    wildcard_constraints:
+        engine=ENGINE_LABEL,
+        variant=one_of(VARIANTS),
+        decoder="Mean|Sampled|Acquired",
 
 
 rule ablation:
@@ -160,6 +160,7 @@ rule ablation:
         truth="<results>/tables/truth.tsv" if PHANTOM else [],
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
+        heldout="<heldout>/index.tsv",
         grid="<results>/training/grid.json",
     output:
         table="<results>/tables/ablation.tsv",
@@ -177,6 +178,7 @@ rule ablation:
         folder=lambda wildcards: f"{RESULTS}/ablation",
         benchmarks=lambda wildcards, input: os.path.dirname(input.benchmarks[0]),
         training=folder("index"),
+        heldout=folder("heldout"),
         engine=ENGINE,
         replicates=FEWEST["replicates"],
         seed=config["seed"],
@@ -186,7 +188,8 @@ rule ablation:
     shell:
         r"""
         python -m mrs_synthesis.ablation --units {input.units:q} --training {params.training:q} \
-            --derivatives {params.derivatives:q} --concentrations {input.concentrations:q} --folder {params.folder:q} \
+            --heldout {params.heldout:q} --derivatives {params.derivatives:q} \
+            --concentrations {input.concentrations:q} --folder {params.folder:q} \
             --engine {params.engine} --replicates {params.replicates} --seed {params.seed} {params.truth:q} \
             {params.flags:q} --benchmarks {params.benchmarks:q} --output {output.table:q} --bias {output.bias:q} \
             2>&1 | tee {log:q}

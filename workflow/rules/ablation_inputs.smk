@@ -13,11 +13,7 @@ MODEL = "<results>/ablation/models/{trained}"
 VARIANT_UNIT = "<results>/ablation/{variant}/{decoder}/derivatives/{folder}/mrs/{unit}"
 VARIANT_STATUS = "<results>/ablation/{variant}/{decoder}/status"
 VARIANT_JOB = "ablation/{variant}_{decoder}/{folder}/{unit}"
-
-
-def variant_prefix(wildcards):
-    """Return what the names of a unit's files of a variant begin with."""
-    return VARIANT_UNIT.replace("<results>", RESULTS).format(**wildcards)
+variant_prefix = filled_in(VARIANT_UNIT)
 
 
 def of_model(name):

@@ -9,10 +9,12 @@ rule augment:
         reconstruction=rules.synthesise.output.reconstruction,
         index="<results>/training/index.tsv",
         spectra="<results>/training/spectra.npy",
+        grid="<results>/training/grid.json",
     output:
         cells="<unit>_desc-cells_svs.nii.gz",
         sidecar="<unit>_desc-cells_svs.json",
         index="<unit>_desc-cells_index.tsv",
+        index_sidecar="<unit>_desc-cells_index.json",
         status="<results>/status/augment/{folder}/{unit}.json",
     log:
         "<results>/logs/augment/{folder}/{unit}.log",

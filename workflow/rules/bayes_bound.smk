@@ -17,7 +17,7 @@ if PHANTOM:
                 for vendor in BOUND_VENDORS
             ],
         output:
-            table="<results>/tables/bayes_bound.tsv",
+            table=reported("bayes_bound", "Physical limit"),
             dictionary="<results>/tables/bayes_bound.json",
         log:
             "<results>/logs/bayes_bound.log",

@@ -1,20 +1,5 @@
 """Synthetic subjects of every site beside its real ones; asked for by name: `cohort`."""
 
-from mrs_synthesis import cohort as cohort_module
-
-try:
-    SITE_LABELS = cohort_module.labels(row["site"] for row in UNITS.values())
-except InputError as error:
-    raise WorkflowError(str(error))
-SITES = {label: site for site, label in SITE_LABELS.items()}
-UNITS_OF_SITE = {
-    label: [
-        unit
-        for unit, row in UNITS.items()
-        if (row["site"] or cohort_module.NO_SITE) == site
-    ]
-    for label, site in SITES.items()
-}
 TRAINED_UNITS = [unit for unit, row in UNITS.items() if row["split"] == "train"]
 COHORT_CONDITIONS = (
     ["OFF", "DIFF"]
@@ -36,9 +21,11 @@ rule cohort:
 rule draw_cohort:
     """Noise-free spectra of new subjects of one site; `unit` is what the site's files are called."""
     input:
+        # Only their header is used: not that of test subjects, which may come and go, if there are others
         scans=lambda wildcards: of_units(
             f"{RESULTS}/derivatives/{{folder}}/mrs/{{unit}}_desc-preproc_svs.nii.gz",
-            UNITS_OF_SITE[wildcards.unit],
+            [unit for unit in UNITS_OF_SITE[wildcards.unit] if unit in SEEN_UNITS]
+            or UNITS_OF_SITE[wildcards.unit],
         ),
         model="<results>/model/model.safetensors",
         config="<results>/model/config.json",

@@ -146,7 +146,7 @@ rule fit_truth:
         truths=truths,
         units=[] if PUBLISHED else "<results>/units.tsv",
     output:
-        table="<results>/tables/fit_truth.tsv",
+        table=reported("fit_truth", "Fits"),
         dictionary="<results>/tables/fit_truth.json",
     log:
         "<results>/logs/fit_truth.log",

@@ -35,15 +35,16 @@ rule posterior_draws:
     params:
         model=folder("model"),
         training=folder("index"),
+        site=lambda wildcards: UNITS[wildcards.unit]["site"],
         seed=config["seed"],
         flags=flags(config["intervals"]),
         code=code("interval_cells"),
     shell:
         r"""
         python -m mrs_synthesis.interval_cells draws --unit {wildcards.unit} --scan {input.scan:q} \
-            --plan {input.plan:q} --model {params.model:q} --training {params.training:q} --seed {params.seed} \
-            {params.flags:q} --output {output.cells:q} --index {output.index:q} --status {output.status:q} \
-            2>&1 | tee {log:q}
+            --site {params.site:q} --plan {input.plan:q} --model {params.model:q} --training {params.training:q} \
+            --seed {params.seed} {params.flags:q} --output {output.cells:q} --index {output.index:q} \
+            --status {output.status:q} 2>&1 | tee {log:q}
         """
 
 

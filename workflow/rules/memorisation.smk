@@ -17,10 +17,12 @@ rule memorisation:
         ],
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
+        heldout="<heldout>/index.tsv",
         spectra="<results>/training/spectra.npy",
+        heldout_spectra="<heldout>/spectra.npy",
         grid="<results>/training/grid.json",
     output:
-        table="<results>/tables/memorisation.tsv",
+        table=reported("memorisation", "Memorisation"),
         dictionary="<results>/tables/memorisation.json",
         verdicts="<results>/tables/memorisation_verdicts.json",
     log:
@@ -32,12 +34,13 @@ rule memorisation:
     params:
         derivatives=derivatives,
         training=folder("index"),
+        heldout=folder("heldout"),
         seed=config["seed"],
         flags=flags(COMPARED),
         code=code("memorisation"),
     shell:
         r"""
         python -m mrs_synthesis.memorisation --units {input.units:q} --training {params.training:q} \
-            --derivatives {params.derivatives:q} --seed {params.seed} {params.flags:q} --output {output.table:q} \
-            --verdicts {output.verdicts:q} 2>&1 | tee {log:q}
+            --heldout {params.heldout:q} --derivatives {params.derivatives:q} --seed {params.seed} {params.flags:q} \
+            --output {output.table:q} --verdicts {output.verdicts:q} 2>&1 | tee {log:q}
         """

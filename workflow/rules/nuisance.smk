@@ -5,12 +5,14 @@ rule nuisance:
     """Tracks and water of the training subjects, as a model that draws new ones."""
     input:
         nuisance=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_nuisance.npz"
+            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_nuisance.npz",
+            SEEN_UNITS,
         ),
         sidecars=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.json"
+            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.json",
+            SEEN_UNITS,
         ),
-        units="<results>/units.tsv",
+        units="<results>/training/units.tsv",
         index="<results>/training/index.tsv",
         grid="<results>/training/grid.json",
     output:

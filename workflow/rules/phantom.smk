@@ -62,7 +62,7 @@ rule truth:
     input:
         phantom_truths(),
     output:
-        "<results>/tables/truth.tsv",
+        reported("truth", "Parameters"),
     log:
         "<results>/logs/truth.log",
     conda:

@@ -10,7 +10,6 @@ rule synthesise:
         density=DENSITY,
         nuisance=NUISANCE,
         index="<results>/training/index.tsv",
-        spectra="<results>/training/spectra.npy",
     output:
         synthetic=expand(
             "<unit>_desc-synth{kind}_svs.nii.gz",
@@ -29,6 +28,7 @@ rule synthesise:
         model=folder("model"),
         training=folder("index"),
         prefix=prefix,
+        origin=origin,
         seed=config["seed"],
         flags=flags(config["synthesise"] | AMOUNTS),
         nuisance=lambda wildcards, input: flags({"nuisance": input.nuisance or None}),
@@ -37,5 +37,5 @@ rule synthesise:
         r"""
         python -m mrs_synthesis.synthesise --unit {wildcards.unit} --scan {input.scan:q} --model {params.model:q} \
             --training {params.training:q} --prefix {params.prefix:q} --seed {params.seed} {params.flags:q} \
-            {params.nuisance:q} --status {output.status:q} 2>&1 | tee {log:q}
+            {params.nuisance:q} {params.origin:q} --status {output.status:q} 2>&1 | tee {log:q}
         """

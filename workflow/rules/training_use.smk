@@ -19,6 +19,7 @@ if config["augment"]["design"] == "augmentation":
             ),
             units="<results>/units.tsv",
             index="<results>/training/index.tsv",
+            heldout="<heldout>/index.tsv",
             model="<results>/model/model.safetensors",
             config="<results>/model/config.json",
             density=DENSITY,
@@ -36,6 +37,7 @@ if config["augment"]["design"] == "augmentation":
         params:
             derivatives=derivatives,
             training=folder("index"),
+            heldout=folder("heldout"),
             model=folder("model"),
             seed=config["seed"],
             prior=config["synthesise"]["prior"],
@@ -47,7 +49,7 @@ if config["augment"]["design"] == "augmentation":
         shell:
             r"""
             python -m mrs_synthesis.training_use --units {input.units:q} --derivatives {params.derivatives:q} \
-                --training {params.training:q} --model {params.model:q} --prior {params.prior} --seed {params.seed} \
-                {params.truth:q} {params.flags:q} --output {output.table:q} --quantify --basis {input.basis:q} \
-                {params.fits:q} 2>&1 | tee {log:q}
+                --training {params.training:q} --heldout {params.heldout:q} --model {params.model:q} \
+                --prior {params.prior} --seed {params.seed} {params.truth:q} {params.flags:q} \
+                --output {output.table:q} --quantify --basis {input.basis:q} {params.fits:q} 2>&1 | tee {log:q}
             """
