@@ -93,7 +93,7 @@ class FakeResults:
 
     def unit_files(self, unit, empty):
         folder = self.root / "derivatives" / unit[:6] / "mrs"
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         real = fake_scan(fake_fids(self.random, 6, 0.3, self.edited))
         files = {"desc-preproc_svs": real, "desc-recon_svs": fake_scan(fake_fids(self.random, 6, 0.02, self.edited))}
         if self.edited:
@@ -154,6 +154,59 @@ class FakeResults:
             eff = eff.assign(n_eff_ci_low=eff["n_eff"] * 0.8, n_eff_ci_high=eff["n_eff"] * 1.2, n_eff_clipped="no")
             eff = eff.assign(slope=0.95, rmse_percent=30 / np.sqrt(eff["n_eff"]), n=3)
             write_table(self.root / "tables" / "effective_transients.tsv", eff)
+            self.judgements(eff[eff["source"].isin(MODES)])
+        self.metrics()
+
+    def judgements(self, filled):
+        """Tables of worth and comparisons: nothing is decided, and the control `population_mean` has more N_eff."""
+        worth = filled.assign(worth="open", p_worst=0.4, p_holm=1.0, hardest="population_mean", n_comparisons=3)
+        worth["reason"] = "not shown to be better than the control population_mean"
+        write_table(self.root / "tables" / "worth.tsv", worth)
+        parts = [
+            filled.assign(against=name, against_n_real=n, verdict=verdict, rmse_ratio=ratio)
+            for name, n, verdict, ratio in (
+                ("real", N_REAL, "better", 0.7),
+                ("real", N_TOTAL, "worse", 1.6),
+                ("population_mean", N_REAL, "no difference shown", 1.1),
+                ("shrinkage", N_REAL, "no difference shown", 0.9),
+            )
+        ]
+        table = pd.concat(parts).assign(rmse_ratio_ci_low=0.5, rmse_ratio_ci_high=1.9, p=0.03, p_holm=0.2)
+        write_table(self.root / "tables" / "comparisons.tsv", table)
+
+    def metrics(self):
+        """Tables of fidelity, embedding, noise, water and minimum reporting."""
+        kinds = KINDS if self.edited else [("reconstruction", "mean")]
+        sources = pd.DataFrame([("real", None), *kinds, ("noise", None)], columns=["source", "decoder"])
+        values = sources.assign(
+            value=np.linspace(0.5, 1.5, len(sources)), ci_low=0.2, ci_high=1.9, ceiling=0.4, floor=2.0
+        )
+        conditions = pd.DataFrame({"condition": self.conditions})
+        metrics = pd.DataFrame({"metric": ["nmse_transients", "mmd_transients"], "region_ppm": "0.2-4.2"})
+        fidelity = metrics.merge(conditions, how="cross").merge(values, how="cross")
+        write_table(self.root / "tables" / "fidelity.tsv", fidelity)
+        points = [("training", "real", None), ("held-out", "real", None), ("noise", "noise", None)]
+        points += [("synthetic", *kind) for kind in kinds]
+        cloud = pd.DataFrame(points * 5, columns=["split", "source", "decoder"]).assign(
+            unit=self.units[0], site="site1"
+        )
+        cloud = pd.concat([cloud.assign(method=method) for method in ("pca", "tsne")], ignore_index=True)
+        cloud["x"], cloud["y"] = self.random.standard_normal((2, len(cloud)))
+        write_table(self.root / "tables" / "embedding.tsv", cloud)
+        items = [("1. Hardware", "a. Field strength", "3 T", "header"), ("2. Acquisition", "b. Place", None, None)]
+        reporting = pd.DataFrame(items, columns=["section", "item", "value", "from"]).assign(site="site1")
+        write_table(self.root / "tables" / "minimum_reporting.tsv", reporting)
+        if not self.edited:
+            return
+        ppm = pd.DataFrame({"ppm": np.linspace(-2.9, 11.9, 20)})
+        spectrum = sources.iloc[:-1].merge(conditions, how="cross").merge(ppm, how="cross")
+        spectrum = spectrum.assign(ratio=1.0, ratio_ci_low=0.95, ratio_ci_high=1.05, n=3)
+        write_table(self.root / "tables" / "noise_spectrum.tsv", spectrum)
+        bins = pd.DataFrame({"x": np.arange(6.0), "width": 1.0, "density": [0, 0.1, 0.4, 0.3, 0.2, 0], "n": 3})
+        waters = pd.DataFrame({"source": ["real", "training", "drawn", "none"]})
+        measures = pd.DataFrame({"metric": ["amplitude", "phase_deg"]})
+        lines = waters.merge(measures, how="cross").merge(bins, how="cross")
+        write_table(self.root / "tables" / "water_lines.tsv", lines)
 
     def edit(self, name, change):
         """Change a table in place."""

@@ -1,13 +1,12 @@
 """Write one HTML page of a study, which needs no network, and its main figures as SVG.
 
 Reads the results folder as it is: whatever failed or is missing is said on the page. The page embeds plotly.js, all
-numbers that its figures show, and small tables; large tables are linked beside the page.
+numbers that its figures show, and its tables; tables that are too large are linked beside the page.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,28 +22,6 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "report"
 SPECTRA_UNITS, FIT_UNITS, QC_UNITS = 6, 3, 12
-EMBEDDED_BYTES = 250_000
-SHOWN_ROWS = 150
-ABOUT = {
-    "bias": "Bias and agreement with the reference",
-    "bias_by_site": "Bias by site",
-    "bias_truth": "Bias against the phantom's truth",
-    "share_of_bound": "Errors beside the best that any method could reach on the phantom, by number of real transients",
-    "bayes_bound": "The best that any method could reach on the phantom",
-    "effective_transients": "Effective transients",
-    "quality": "Signal quality of every study cell",
-    "noise": "Noise of synthetic and real transients",
-    "water": "Residual water, as the model of nuisances draws it, beside the real one",
-    "memorisation": "Nearness of synthetic transients to the training set",
-    "concentrations": "Estimates of every study cell",
-    "engine_agreement": "Agreement of the two fitting engines",
-    "engine_objectives": "Objectives that the two fitting engines reached",
-    "fit_truth": "Bias and coverage of the fits against the truth",
-    "preprocessing": "Single transients",
-    "conversion": "Conversion of the scanner's files",
-    "truth": "True concentrations of the phantom",
-    "failures": "Failed and excluded scans",
-}
 
 
 def script_json(content: Any) -> str:
@@ -53,174 +30,161 @@ def script_json(content: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def table_view(name: str, table: pd.DataFrame, dictionary: dict, tables: str = "tables") -> dict[str, Any]:
-    """Return what the template needs to show a table: headings, cells, how many rows were left out, and the whole TSV.
+def gather(study: Study) -> dict[str, Any]:
+    """Read what the page shows of single scans: statistics of transients, fitted curves, quality control."""
+    from mrs_synthesis import report_scans as scans
 
-    The TSV is embedded as a data URI if it is small, else it is linked as a file beside the page.
-    """
-    from mrs_synthesis.files import MISSING
-    from mrs_synthesis.report_words import short
+    statistics, problems = {}, []
+    for unit in study.shown_units(SPECTRA_UNITS):
+        try:
+            statistics[unit] = scans.transient_statistics(study, unit)
+        except (InputError, SkippedError) as error:
+            problems.append(str(error))
+    fits = {unit: scans.fitted_cells(study, unit) for unit in study.shown_units(FIT_UNITS)}
+    most = len(study.units) if study.reconstructs else QC_UNITS
+    checks = {unit: table for unit in _spread(study, most) if (table := scans.quality_control(study, unit)) is not None}
+    return {"statistics": statistics, "problems": problems, "fits": fits, "checks": checks}
 
-    shown = table.head(SHOWN_ROWS)
-    columns = []
-    for column in table.columns:
-        about = dictionary.get(column)
-        text = about.get("Description", "") if isinstance(about, dict) else about or ""
-        columns.append({"name": str(column), "number": table[column].dtype.kind in "fiub", "about": str(text)})
-    rows = [
-        [
-            {"text": short(value, 4) if column["number"] else MISSING if value != value else str(value), "value": value}
-            for column, value in zip(columns, row, strict=True)
-        ]
-        for row in shown.itertuples(index=False)
-    ]
-    whole = table.to_csv(sep="\t", index=False, na_rep=MISSING, float_format="%.8g", lineterminator="\n").encode()
-    embedded = len(whole) <= EMBEDDED_BYTES
-    link = (
-        f"data:text/tab-separated-values;base64,{base64.b64encode(whole).decode()}"
-        if embedded
-        else f"{tables}/{name}.tsv"
-    )
-    return {
-        "name": name,
-        "title": ABOUT.get(name, name.replace("_", " ").capitalize()),
-        "about": str(dictionary.get("TableDescription", "")),
-        "columns": columns,
-        "rows": rows,
-        "total": len(table),
-        "link": link,
-        "embedded": embedded,
+
+def measured(study: Study) -> dict[str, pd.DataFrame | None]:
+    """Return the tables of metabolite ratios, with a column ``measure``, in the configuration's order."""
+    from mrs_synthesis.report_agreement import with_measure
+
+    wanted = {
+        "effective_transients": ("source", "n_eff"),
+        "learning_curve": ("n_real", "rmse_percent"),
+        "worth": ("source", "worth"),
+        "comparisons": ("source", "against", "verdict"),
+        "bias": ("source", "bias_percent"),
+        "bias_by_site": ("source", "bias_percent", "site"),
+        "bias_truth": ("source", "bias_percent"),
+        "concentrations": ("unit", "source", "per_tcr"),
+        "share_of_bound": ("source", "gain"),
+        "grid": ("source", "n_training", "rmse_percent", "slope"),
     }
+    found = {n: with_measure(study.table(n, "metabolite", *c), study.ratios) for n, c in wanted.items()}
+    by_site = found["bias_by_site"]
+    if by_site is not None and by_site["site"].nunique() < 2:
+        found["bias_by_site"] = None
+    return found
 
 
-def failures(study: Study) -> list[dict[str, str]]:
-    """Return unit, stage and reason of every failed or excluded scan, of the table or else the status records."""
-    table = study.table("failures", "unit", "stage", "reason")
-    records = (
-        table.to_dict("records") if table is not None else [r for r in study.statuses if r.get("status") == "failed"]
-    )
-    return [{key: str(record.get(key, "")) for key in ("unit", "stage", "reason")} for record in records]
-
-
-def facts(study: Study) -> list[dict[str, str]]:
-    """Return the short facts at the head of the page."""
-    units = study.units
-    augment = study.config.get("augment", {})
-    evaluated = units[~units["failed"] & ((units["split"] == "test") | (study.within_one_subject))]
-    found = [("scans", f"{len(units)}", f"{int(units['failed'].sum())} failed")]
-    if "subject" in units:
-        note = "also trained on" if study.within_one_subject else "not seen in training"
-        found.append(("evaluated subjects", f"{evaluated['subject'].nunique()}", note))
-    if "site" in units and units["site"].notna().any():
-        found.append(("sites", f"{units['site'].nunique()}", ""))
-    if augment.get("design") == "augmentation" and "n_real" in augment:
-        pairs = cells.amounts(augment["n_real"], augment["n_total"])
-        n_real, n_total = min(pairs)
-        note = "real + synthetic, " + str(augment.get("count", "per_condition")).replace("_", " ")
-        if len(pairs) > 1:
-            others = "; ".join(f"{few} + {total - few}" for few, total in sorted(pairs)[1:])
-            note += f"; this page's figures are of these cells, its tables also of {others}"
-        found.append(("transients per cell", f"{n_real} + {n_total - n_real}", note))
-    found.append(("fitting engine", study.engine, ", ".join(study.fitted_conditions)))
-    if "seed" in study.config:
-        found.append(("seed", str(study.config["seed"]), ""))
-    return [{"name": name, "value": value, "note": note} for name, value, note in found]
+def sections(study: Study, figures: dict[str, Any], context: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return identifier, title and template of each section that the page has."""
+    noise = ("noise_spectrum", "metrics-noise", "water_lines", "metrics-water")
+    others = {key for key in figures if key.startswith("metrics-")} - {*noise, "metrics-memorisation"}
+    return [
+        ("summary", "Summary", "summary"),
+        *([] if study.reconstructs else [("effective-transients", "Effective transients", "effective")]),
+        ("bias-section", "Bias and agreement", "bias"),
+        *([("grid-section", "Number of training subjects", "grid")] if "grid" in figures else []),
+        ("spectra-section", "Spectra", "spectra"),
+        ("fits-section", "Fits", "fits"),
+        ("quality-section", "Signal quality", "quality"),
+        *([("fidelity-section", "Fidelity", "fidelity")] if others or "embedding" in figures else []),
+        *([("noise-section", "Noise and water", "noise")] if set(noise) & set(figures) else []),
+        *([("memorisation-section", "Memorisation", "memorisation")] if "metrics-memorisation" in figures else []),
+        ("training-section", "Training", "training"),
+        ("transients-section", "Quality control", "transients"),
+        ("failed", "Failed subjects", "failures"),
+        ("tables", "Tables", "tables"),
+        *([("reporting", "Minimum reporting", "reporting")] if context["reporting"] else []),
+        ("parameters", "Parameters", "parameters"),
+        ("provenance", "Provenance", "provenance"),
+    ]
 
 
 def build(study: Study) -> dict[str, Any]:
     """Gather everything that the template shows."""
     from mrs_synthesis import report_agreement as agreement
     from mrs_synthesis import report_bound as bound
-    from mrs_synthesis import report_data as data
     from mrs_synthesis import report_effective as effects
     from mrs_synthesis import report_figures as figures
     from mrs_synthesis import report_metrics as metrics
+    from mrs_synthesis import report_noise as noise
+    from mrs_synthesis import report_quality as quality
+    from mrs_synthesis import report_reconstruction as reconstruction
+    from mrs_synthesis import report_scans as scans
+    from mrs_synthesis import report_sites as sites
+    from mrs_synthesis import report_tables as tables
     from mrs_synthesis import report_words as words
+    from mrs_synthesis.report_bland_altman import agreement_figure
+    from mrs_synthesis.report_data import at_number
+    from mrs_synthesis.report_downloads import table_views
+    from mrs_synthesis.report_grid import grid_figure
+    from mrs_synthesis.report_provenance import software
 
-    statistics, problems = {}, []
-    for unit in study.shown_units(SPECTRA_UNITS):
-        try:
-            statistics[unit] = data.transient_statistics(study, unit)
-        except (InputError, SkippedError) as error:
-            problems.append(str(error))
-    fits = {unit: data.fitted_cells(study, unit) for unit in study.shown_units(FIT_UNITS)}
-    most = len(study.units) if study.reconstructs else QC_UNITS
-    checks = {unit: table for unit in _spread(study, most) if (table := data.quality_control(study, unit)) is not None}
-    ratios = study.ratios
-    effective = study.table("effective_transients", "metabolite", "source", "n_eff")
-    effective = agreement.with_measure(data.headline(effective), ratios)
-    biases = {
-        name: agreement.with_measure(data.headline(study.table(name, "metabolite", "source", "bias_percent")), ratios)
-        for name in ("bias", "bias_by_site", "bias_truth")
-    }
-    estimates = study.table("concentrations", "unit", "metabolite", "source", "per_tcr")
-    estimates = agreement.with_measure(data.headline(estimates), ratios)
-    bias, by_site = biases["bias"], biases["bias_by_site"]
-    if by_site is not None and ("site" not in by_site or by_site["site"].nunique() < 2):
-        by_site = None
-    share = agreement.with_measure(study.table("share_of_bound", "metabolite", "source", "gain"), ratios)
+    own, ratios = gather(study), measured(study)
+    bias, by_site, effective = ratios["bias"], ratios["bias_by_site"], ratios["effective_transients"]
     margin = study.config.get("evaluate", {}).get("tost_margin_percent")
-    verdicts = {}
-    if effective is not None:
-        for measure in agreement.measures(effective):
-            n_real = cell_size(study, effective, "n_real")
-            verdicts[measure] = words.verdict(words.worths(effective, measure), n_real)
-    lead = words.lead(verdicts)
     if study.reconstructs:
-        verdicts = words.reconstruction_verdicts(bias, by_site, margin)
-        lead = words.reconstruction_lead(verdicts, margin)
-    if study.reconstructs:
-        site_figure = agreement.site_panels(bias, by_site, margin)
+        verdicts = reconstruction.reconstruction_verdicts(bias, by_site, margin)
+        lead = reconstruction.reconstruction_lead(verdicts, margin)
+        site_figure = sites.site_panels(bias, by_site, margin)
     else:
+        verdicts = words.verdicts(ratios["worth"], ratios["comparisons"], effective)
+        lead = words.lead(verdicts)
         site_figure = agreement.bias_figure(by_site, margin, "bias_by_site", by="site")
-    measured = {
-        name: table
-        for name, table in study.tables.items()
-        if {"metric", "source", "value"} <= set(table.columns) and len(table)
-    }
+    qualities = study.table("quality", "source")
+    tables_of_metrics = {name: table for name, table in study.tables.items() if metrics.is_metrics(table)}
     made = {
-        "spectra": figures.spectra_figure(statistics),
-        "fits": figures.fits_figure(fits),
+        "spectra": figures.spectra_figure(own["statistics"]),
+        "fits": figures.fits_figure(own["fits"]),
         "losses": figures.losses_figure(study.losses),
-        "transients": figures.qc_figure(checks),
-        "quality": metrics.quality_figure(data.headline(study.table("quality", "source"))),
-        "metrics": metrics.metrics_figure(measured),
+        "transients": figures.qc_figure(own["checks"]),
+        "quality": quality.quality_figure(qualities),
+        "embedding": metrics.embedding_figure(study.table("embedding", "method", "split", "source", "x", "y")),
+        "noise_spectrum": noise.noise_figure(study.table("noise_spectrum", "source", "condition", "ppm", "ratio")),
+        "water_lines": noise.water_figure(study.table("water_lines", "source", "metric", "x", "density")),
         "bias": agreement.bias_figure(bias, margin),
-        "bias_truth": agreement.bias_figure(biases["bias_truth"], margin, "bias_truth"),
-        "bound": bound.bound_figure(share),
+        "bias_truth": agreement.bias_figure(ratios["bias_truth"], margin, "bias_truth"),
+        "bound": bound.bound_figure(ratios["share_of_bound"]),
         "bias_by_site": site_figure,
-        "agreement": agreement.agreement_figure(estimates, bias),
-        "effective": effects.effective_figure(effective, bias),
+        "agreement": agreement_figure(ratios["concentrations"], bias),
+        "effective": effects.effective_figure(effective, bias, ratios["learning_curve"]),
+        "grid": grid_figure(ratios["grid"]),
     }
-    order = [name for name in ABOUT if name in study.tables] + sorted(set(study.tables) - set(ABOUT))
-    return {
+    for name, table in tables_of_metrics.items():
+        made[f"metrics-{name}"] = metrics.metrics_figure(table, f"metrics-{name}")
+    order = [n for n in tables.ABOUT if n in study.tables] + sorted(set(study.tables) - set(tables.ABOUT))
+    dictionaries = study.dictionaries
+    drawn = {key: figure for key, figure in made.items() if figure}
+    context = {
         "study": study,
-        "facts": facts(study),
+        "facts": tables.facts(study),
         "notices": words.notices(study),
         "lead": lead,
         "verdicts": verdicts,
-        "bias_sentences": [] if study.reconstructs else words.bias_sentences(bias, margin),
-        "share": share,
-        "bound_sentences": bound.bound_sentences(share),
-        "sites": agreement.site_table(bias, by_site) if study.reconstructs and site_figure else None,
-        "marks": words.MARKS,
+        "numbers": sorted({n for by_number in verdicts.values() for n in by_number}) if not study.reconstructs else [],
+        "bias_sentences": ([] if study.reconstructs else words.bias_sentences(bias, margin))
+        + words.site_sentence(study.table("mixed_model", "source", "term", "p")),
+        "share": ratios["share_of_bound"],
+        "bound_sentences": bound.bound_sentences(ratios["share_of_bound"]),
+        "sites": sites.site_table(bias, by_site) if study.reconstructs and site_figure else None,
         "slope_limit": words.SLOPE_LIMIT,
+        "tost_words": "not corrected for their number" if bias is None else words.tost_column(bias)[1],
         "margin": margin,
-        "figures": {key: figure for key, figure in made.items() if figure},
-        "statistics": statistics,
-        "averages": bool(statistics) and all(found.single for found in statistics.values()),
-        "problems": problems,
-        "rejected": data.rejected(study),
-        "tables": [
-            table_view(n, study.tables[n], study.dictionaries.get(n, {})) for n in order if len(study.tables[n])
-        ],
-        "failures": failures(study),
-        "software": data.software(study),
+        "figures": drawn,
+        "definitions": {n: metrics.definitions(t, dictionaries.get(n, {})) for n, t in tables_of_metrics.items()},
+        "quality_definitions": quality.definitions(qualities, dictionaries.get("quality", {})),
+        "quality_medians": quality.quality_rows(at_number(qualities)),
+        "memorised": words.memorised(study.memorisation),
+        "statistics": own["statistics"],
+        "evaluated_scans": len(study.shown_units(len(study.units))),
+        "averages": bool(own["statistics"]) and all(found.single for found in own["statistics"].values()),
+        "problems": own["problems"],
+        "rejected": scans.rejected(study),
+        "reporting": tables.site_facts(study.table("minimum_reporting", "section", "item", "value")),
+        "tables": table_views(study.tables, dictionaries, tables.ABOUT, order),
+        "titles": tables.ABOUT,
+        "failures": tables.failures(study),
+        "software": software(study),
         "config_text": json.dumps(study.config, indent=2, sort_keys=True, ensure_ascii=False),
-        "bias": bias,
+        "bias": at_number(bias),
         "by_site": by_site,
-        "effective": effective,
+        "effective": at_number(effective),
     }
+    return context | {"sections": sections(study, drawn, context)}
 
 
 def cell_size(study: Study, effective: pd.DataFrame, column: str) -> float:
@@ -249,8 +213,8 @@ def render(context: dict[str, Any]) -> str:
     from markupsafe import Markup, escape
     from plotly.offline import get_plotlyjs
 
-    from mrs_synthesis.report_style import missing, series_name
-    from mrs_synthesis.report_words import short
+    from mrs_synthesis.report_style import missing
+    from mrs_synthesis.report_words import interval, marked, short
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -264,7 +228,7 @@ def render(context: dict[str, Any]) -> str:
         short=short,
         subscript=lambda text: Markup(escape(text).replace("N_eff", Markup("N<sub>eff</sub>"))),
     )
-    environment.globals.update(series_name=series_name, missing=missing)
+    environment.globals.update(missing=missing, marked=marked, interval=interval)
     plotly = get_plotlyjs().replace("</script", "<\\/script")
     own = {name: Markup((TEMPLATES / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
     return environment.get_template("report.html.j2").render(**context, **own, plotly=Markup(plotly))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mrs_synthesis.report_agreement import measures, metabolite_choice
+from mrs_synthesis.report_data import filled_numbers
 from mrs_synthesis.report_style import (
     COLOURS,
     GREY,
@@ -19,6 +20,8 @@ from mrs_synthesis.report_style import (
     marker,
     missing,
     number,
+    number_choice,
+    number_when,
 )
 from mrs_synthesis.report_words import marked
 
@@ -40,7 +43,25 @@ def has_slopes(effective: pd.DataFrame) -> bool:
     return "slope" in effective and bool(effective["slope"].notna().any())
 
 
-def effective_figure(effective: pd.DataFrame | None, bias: pd.DataFrame | None) -> Figure | None:
+def learning_line(
+    measure: str, curve: pd.DataFrame | None, bias: pd.DataFrame | None
+) -> tuple[list[dict[str, Any]], str, str]:
+    """Return the learning curve's rows of a measure by n_real, and the columns of their interval.
+
+    Of the table of that name, else of the table of biases, which has no interval.
+    """
+    if curve is not None:
+        rows = curve[curve["measure"] == measure].sort_values("n_real")
+        return rows.to_dict("records"), "ci_low", "ci_high"
+    if bias is None or not {"n_real", "rmse_percent"} <= set(bias.columns):
+        return [], "", ""
+    rows = bias[(bias["measure"] == measure) & (bias["source"] == "real")].sort_values("n_real")
+    return rows.to_dict("records"), "", ""
+
+
+def effective_figure(
+    effective: pd.DataFrame | None, bias: pd.DataFrame | None, curve: pd.DataFrame | None = None
+) -> Figure | None:
     """Learning curve of real transients with every source's place on it, and N_eff against the slope.
 
     Where no slope is known, N_eff is shown by source. Numbers that were cut are marked ``≥`` and ``↑``, or the reverse.
@@ -48,17 +69,19 @@ def effective_figure(effective: pd.DataFrame | None, bias: pd.DataFrame | None) 
     if effective is None:
         return None
     traces, slopes = [], has_slopes(effective)
-    few = effective["n_real"].min() if "n_real" in effective else None
-    sizes = {("real", few): {"size": 15}, ("duplicated", few): {"size": 6}}  # the latter lies on the former
+    several = len(filled_numbers(effective)) > 1
+    few = filled_numbers(effective)
     for measure in measures(effective):
         when = {"measure": measure}
-        if bias is not None and {"n_real", "rmse_percent"} <= set(bias.columns):
-            real = bias[(bias["measure"] == measure) & (bias["source"] == "real")].sort_values("n_real")
+        line, low, high = learning_line(measure, curve, bias)
+        if line:
             traces.append(
                 {
                     "when": when,
-                    "x": real["n_real"].tolist(),
-                    "y": [number(v) for v in real["rmse_percent"]],
+                    "x": [number(row["n_real"]) for row in line],
+                    "y": [number(row["rmse_percent"]) for row in line],
+                    "error_y": error_bars(line, "rmse_percent", low, high)
+                    | {"color": COLOURS["real"], "thickness": 1.2},
                     "mode": "lines+markers",
                     "name": "real transients",
                     "marker": marker("real"),
@@ -72,9 +95,13 @@ def effective_figure(effective: pd.DataFrame | None, bias: pd.DataFrame | None) 
             if not missing(row.get("slope")):
                 hover += f", slope {number(row['slope']):.3g}"
             colour = COLOURS.get(row["source"], GREY)
-            common = {"when": when, "mode": "markers", "name": name, "hovertemplate": hover + "<extra></extra>"}
+            own = when | number_when(row)
+            if row["source"] == "real" and several and row.get("n_real") in few:
+                own = when | {"n_real": str(int(row["n_real"]))}  # alone: those that the cells are filled up from
+            common = {"when": own, "mode": "markers", "name": name, "hovertemplate": hover + "<extra></extra>"}
             common["marker"] = marker(row["source"], row.get("decoder"))
-            common["marker"] |= sizes.get((row["source"], row.get("n_real")), {})
+            if row.get("n_real") in few:  # copies lie on the real ones
+                common["marker"] |= {"real": {"size": 15}, "duplicated": {"size": 6}}.get(row["source"], {})
             bars = error_bars([row], "n_eff", "n_eff_ci_low", "n_eff_ci_high") | {"color": colour, "thickness": 1.2}
             right, right_place, up, up_place = CUT.get(row.get("n_eff_clipped"), ("", "", "", ""))
             sign = {"mode": "markers+text", "textfont": {"color": colour, "size": 15}} if right else {}
@@ -97,11 +124,11 @@ def effective_figure(effective: pd.DataFrame | None, bias: pd.DataFrame | None) 
         "id": "effective",
         "arrays": {},
         "traces": traces,
-        "controls": [metabolite_choice(effective)],
+        "controls": [metabolite_choice(effective), *number_choice(effective)],
         "layout": {
             "height": 620 if slopes else 680,
             "showlegend": True,
-            "legend": {"y": -0.14 if slopes else -0.42, "yanchor": "top"},
+            "legend": {"y": -0.16 if slopes else -0.42, "yanchor": "top"},
             "shapes": [one | {"line": {"color": SKY, "width": 2}}] if slopes else [],
             "xaxis": {
                 "domain": [0, 0.46],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrs_synthesis.report_data import Transients, pack
+from mrs_synthesis.report_scans import Transients
 from mrs_synthesis.report_style import (
     BLACK,
     BLUE,
@@ -27,6 +27,7 @@ from mrs_synthesis.report_style import (
     conditions_in,
     control,
     missing,
+    pack,
     plain,
     series_name,
     series_rank,
@@ -43,20 +44,25 @@ NO_SD = {"xaxis": {"anchor": "y"}, "yaxis": {"domain": [0, 1]}, "yaxis2": {"visi
 
 
 def spectra_figure(statistics: dict[str, Transients]) -> Figure | None:
-    """Show mean and SD over transients per unit, condition and series; `statistics` as of `report_data`, by unit.
+    """Show mean and SD over transients per unit, condition and series; `statistics` as of `report_scans`, by unit.
 
-    Views can be zoomed to the GABA region, and means broadened by the page's script, which needs a trace's ``mhz``.
+    Over all units there are the SD of single transients and that between scans. The lower panel shows the SD, or each
+    mean's difference from the real one. Views can be zoomed to the GABA region, and means broadened by the page's
+    script, which needs a trace's ``mhz``.
     """
     if not statistics:
         return None
     single = all(found.single for found in statistics.values())
-    everything = {"all": pooled(statistics), **statistics} if len(statistics) > 1 else statistics
+    everything = statistics
+    if len(statistics) > 1:
+        between = {} if single else {"scans": pooled(statistics, between=True)}
+        everything = {"all": pooled(statistics), **between, **statistics}
     series = sorted(
         {name for unit in everything.values() for name, _ in unit.series},
         key=lambda name: (series_rank(name.split("|")[0]), name),
     )
     conditions = conditions_in(condition for unit in everything.values() for _, condition in unit.series)
-    arrays, traces = {}, []
+    arrays, traces, apart = {}, [], "real" in series and len(series) > 1
     for number, (unit, (ppm, found, mhz)) in enumerate(everything.items()):
         arrays[f"ppm{number}"] = pack(ppm)
         for name in series:
@@ -65,7 +71,8 @@ def spectra_figure(statistics: dict[str, Transients]) -> Figure | None:
                     continue
                 mean, sd, n = found[name, condition]
                 key = f"{number}.{name}.{condition}"
-                arrays[f"{key}.mean"] = pack(mean)
+                of_mean = f"0.{name}.{condition}.mean" if unit == "scans" else f"{key}.mean"
+                arrays.setdefault(of_mean, pack(mean))
                 source, _, decoder = name.partition("|")
                 line = {
                     "color": COLOURS.get(source, GREY),
@@ -79,16 +86,23 @@ def spectra_figure(statistics: dict[str, Transients]) -> Figure | None:
                     "line": line,
                     "name": f"{'real' if source == 'real' else series_name(source, decoder)}, n = {n}",
                 }
-                traces.append(common | {"y": {"ref": f"{key}.mean"}, "mhz": mhz})
+                lower = {"yaxis": "y2", "xaxis": "x", "showlegend": False}
+                traces.append(common | {"y": {"ref": of_mean}, "mhz": mhz})
                 if n > 1:
                     arrays[f"{key}.sd"] = pack(sd)
                     traces[-1]["sd"] = {"ref": f"{key}.sd"}
-                    spread = {"y": {"ref": f"{key}.sd"}, "yaxis": "y2", "xaxis": "x", "showlegend": False}
-                    traces.append(common | spread)
+                    when = common["when"] | ({"lower": "sd"} if apart else {})
+                    traces.append(common | lower | {"when": when, "y": {"ref": f"{key}.sd"}})
+                if source != "real" and ("real", condition) in found:
+                    real = of_mean.replace(f".{name}.", ".real.")
+                    rest = {"y": {"minus": [{"ref": of_mean}, {"ref": real}]}, "mhz": mhz}
+                    traces.append(common | lower | rest | {"when": common["when"] | {"lower": "difference"}})
     shown = [s for s in series if s.endswith("|sampled")] or series
     height = f"real part / {'OFF ' if 'OFF' in conditions else ''}maximum"
-    words = f"average of {len(statistics)} scans"
-    band = {"value": "sd", "label": f"SD over {'scans' if single else 'single transients'}", "on": True}
+    mean_of = f"mean of {len(statistics)} scans, SD"
+    words = {"all": f"{mean_of} {'between scans' if single else 'of single transients'}"}
+    words["scans"] = f"{mean_of} between scans"
+    panels = [("sd", "SD"), ("difference", "difference from real")]
     chips = [
         {
             "value": name,
@@ -99,20 +113,29 @@ def spectra_figure(statistics: dict[str, Transients]) -> Figure | None:
         }
         for name in series
     ]
+    lone = single and len(everything) == 1
+    without = [
+        {"unit": unit} | ({"lower": "sd"} if apart else {}) for unit, found in everything.items() if found.single
+    ]
+    layouts = [{"when": when, "layout": NO_SD} for when in without]
+    layouts.append({"when": {"unit": "scans"}, "layout": {"yaxis2": {"title": {"text": "SD between scans"}}}})
+    rest = {"title": {"text": "difference from real"}, "rangemode": "normal", "zeroline": True, "zerolinecolor": GREY}
+    layouts.append({"when": {"lower": "difference"}, "layout": {"yaxis2": rest}})
     return {
         "id": "spectra",
         "arrays": arrays,
         "traces": traces,
         "controls": [
-            control("unit", "Subject", [(u, words if u == "all" else u) for u in everything], kind="select"),
+            control("unit", "Subject", [(u, words.get(u, u)) for u in everything], kind="select"),
             control("condition", "Condition", [(c, c) for c in by_default(conditions)]),
             toggles("series", "Show", chips),
-            *([] if single and len(everything) == 1 else [toggles("band", "Band", [band])]),
+            *([] if lone else [toggles("band", "Band", [{"value": "sd", "label": "SD", "on": True}])]),
+            *([control("lower", "Lower panel", panels[::-1] if lone else panels)] if apart else []),
             *([control("region", "Region", REGIONS)] if "DIFF" in conditions else []),
             control("broadening", "Line broadening for display", [(hz, f"{hz} Hz") for hz in ("0", "3", "6")]),
         ],
         "zooms": {"gaba": GABA_PPM},
-        "layouts": [{"when": {"unit": u}, "layout": NO_SD} for u, found in everything.items() if found.single],
+        "layouts": layouts if apart else layouts[:-1],
         "layout": {
             "height": 600,
             "hovermode": "x",
@@ -125,7 +148,7 @@ def spectra_figure(statistics: dict[str, Transients]) -> Figure | None:
             },
             "yaxis2": {
                 "domain": [0, 0.3],
-                "title": {"text": f"SD over {'scans' if single else 'transients'}"},
+                "title": {"text": "SD between scans" if single else "SD of transients"},
                 "rangemode": "tozero",
                 "hoverformat": ".4g",
             },
@@ -133,10 +156,10 @@ def spectra_figure(statistics: dict[str, Transients]) -> Figure | None:
     }
 
 
-def pooled(statistics: dict[str, Transients]) -> Transients:
+def pooled(statistics: dict[str, Transients], between: bool = False) -> Transients:
     """Return the mean of the units' means, and the root of the mean of their variances.
 
-    Where every unit is a single average, the SD is that between units.
+    `between`, and where every unit is a single average: the SD of the units' means, and the number of units.
     """
     axis = next(iter(statistics.values())).ppm
     gathered: dict = {}
@@ -147,9 +170,10 @@ def pooled(statistics: dict[str, Transients]) -> Transients:
     for key, parts in gathered.items():
         means, sds, counts = zip(*parts, strict=True)
         sd = np.sqrt(np.mean(np.square(sds), axis=0))
-        if len(counts) > 1 and max(counts) == 1:
-            sd = np.std(means, axis=0, ddof=1)
-        together[key] = (np.mean(means, axis=0), sd, int(np.sum(counts)))
+        n = int(np.sum(counts))
+        if len(counts) > 1 and (between or n == len(counts)):
+            sd, n = np.std(means, axis=0, ddof=1), len(counts)
+        together[key] = (np.mean(means, axis=0), sd, n)
     return Transients(axis, together, float(np.mean([unit.mhz for unit in statistics.values()])))
 
 
@@ -259,6 +283,7 @@ PANELS = (
     ("sigma", "noise SD of the decoder"),
     ("active", "active latent dimensions"),
 )
+SYMBOLS_OF = {"ON": ("diamond-open", "x-open")}  # kept, rejected
 QC_PANELS = (
     ("shift_hz", "shift / Hz"),
     ("phase_deg", "phase / °"),
@@ -298,7 +323,7 @@ def qc_figure(tables: dict[str, pd.DataFrame]) -> Figure | None:
                         "mode": "markers",
                         "marker": {
                             "color": colours.get(condition, GREY),
-                            "symbol": "circle" if kept else "x",
+                            "symbol": SYMBOLS_OF.get(condition, ("circle", "x"))[not kept],
                             "size": 5 if kept else 8,
                             "opacity": 0.75 if kept else 1,
                         },

@@ -1,14 +1,28 @@
-"""What the report's figures share: colours, symbols, names, and the choices (buttons) of a figure.
+"""What the report's figures share: colours, symbols, names, packed numbers, and the choices (buttons) of a figure.
 
 Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; line style and symbol repeat them.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mrs_synthesis.report_data import CONDITION_ORDER, CONTROLS, SOURCE_NAMES, SOURCE_ORDER, WINDOW_PPM
+import numpy as np
+
+from mrs_synthesis.report_data import (
+    CONDITION_ORDER,
+    CONTROLS,
+    SOURCE_NAMES,
+    SOURCE_ORDER,
+    SYNTHETIC,
+    WINDOW_PPM,
+    filled_numbers,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
     "#000000",
@@ -20,7 +34,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
     "#D55E00",
     "#CC79A7",
 )
-GREY = "#6b7580"
+GREY = "#545d68"
 COLOURS = {
     "reference": BLACK,
     "real": BLUE,
@@ -50,6 +64,23 @@ def series_name(source: str, decoder: Any = None) -> str:
     """Return words for a source of spectra, e.g. ``interpolation (decoder mean)``."""
     name = SOURCE_NAMES.get(source, source)
     return name if missing(decoder) else f"{name} ({decoder})"
+
+
+METRIC_SOURCES = {
+    "real": "held-out real",
+    "real_other": "other held-out real",
+    "drawn": "drawn by the model",
+    "none": "no water",
+    "copier_0": "copies",
+    "copier_0.5": "copies + half the noise",
+    "copier_1": "copies + noise",
+    "copier_subject": "copies of a subject's mean + noise",
+}
+
+
+def metric_source(source: str, decoder: Any = None) -> str:
+    """Return words for a source in tables of metrics, where ``real`` is the held-out one and copies are controls."""
+    return METRIC_SOURCES.get(source) or series_name(source, decoder)
 
 
 def series_rank(source: str) -> int:
@@ -83,6 +114,19 @@ def control(key: str, label: str, options: Iterable[tuple[str, str]], **facts: A
 def toggles(key: str, label: str, options: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return switches that show or hide a series each; an option has value, label, on, colour, dash."""
     return {"key": key, "label": label, "options": list(options), "kind": "buttons", "many": True}
+
+
+def number_when(row: dict[str, Any]) -> dict[str, str]:
+    """Return the view of a row: fillings and controls belong to their n_real, all else to every view."""
+    filled = row["source"] in SYNTHETIC or row["source"] in CONTROLS
+    return {"n_real": str(int(row["n_real"]))} if filled and not missing(row.get("n_real")) else {}
+
+
+def number_choice(*tables: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Return the choice of n_real of tables with fillings of several, the smallest first; of one, no choice."""
+    numbers = sorted({n for table in tables for n in filled_numbers(table)})
+    options = [(str(n), f"{n} real") for n in numbers]
+    return [control("n_real", "Filled up from", options)] if len(numbers) > 1 else []
 
 
 def conditions_in(found: Iterable[str]) -> list[str]:
@@ -128,3 +172,22 @@ def error_bars(rows: Sequence[dict], value: str, low: str, high: str) -> dict[st
 def plain(text: str) -> str:
     """Return text without what plotly's little markup would read as a tag."""
     return text.replace("<", "‹").replace(">", "›")
+
+
+def pack(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+    """Return numbers as base64 of 16-bit integers with a scale; -32768 stands for a missing value.
+
+    The error is at most 1/65534 of the largest number, far below a line's width.
+    """
+    values = np.asarray(values, dtype=float)
+    finite = np.isfinite(values)
+    largest = float(np.max(np.abs(values[finite]), initial=0.0))
+    scale = float(f"{largest / 32767:.6g}") * (1 + 1e-5) if largest else 1.0
+    whole = np.where(finite, np.rint(np.where(finite, values, 0) / scale), -32768).astype("<i2")
+    return {"i2": base64.b64encode(whole.tobytes()).decode(), "scale": scale}
+
+
+def unpack(packed: dict[str, Any]) -> np.ndarray:
+    """Invert `pack`, as the page's script does."""
+    whole = np.frombuffer(base64.b64decode(packed["i2"]), "<i2")
+    return np.where(whole == -32768, np.nan, whole * packed["scale"])

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs_synthesis.files import write_whole
-from mrs_synthesis.report_agreement import ALL_SITES, measures, site_rows
+from mrs_synthesis.report_agreement import measures
 from mrs_synthesis.report_bound import N_TICKS, bound_lines
 from mrs_synthesis.report_data import CONTROLS
 from mrs_synthesis.report_effective import LOG_TICKS, has_slopes, ordered
 from mrs_synthesis.report_figures import pooled
+from mrs_synthesis.report_sites import ALL_SITES, site_rows
 from mrs_synthesis.report_style import (
     BLACK,
     BLUE,
@@ -33,7 +34,7 @@ from mrs_synthesis.report_words import SLOPE_LIMIT
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mrs_synthesis.report_data import Transients
+    from mrs_synthesis.report_scans import Transients
 
 STYLE = {"svg.hashsalt": "mrs-synthesis", "svg.fonttype": "path", "font.size": 9, "axes.spines.top": False}
 STYLE |= {"axes.spines.right": False, "axes.titlesize": 10, "axes.titlelocation": "left", "legend.frameon": False}

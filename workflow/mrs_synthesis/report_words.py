@@ -1,65 +1,32 @@
 """The report's summary: sentences written from the tables' numbers by fixed rules that never assume success.
 
-Rules, also printed on the page:
+Rules, also printed on the page; the tables `comparisons` and `worth` hold the numbers behind them:
 
-- A filling is *better* than a comparator if its whole confidence interval of N_eff lies above the comparator's; *not
-  better* if its N_eff is not larger; else *not shown to be better*.
-- A filling is *worth it* for a metabolite only if it is better than the real transients alone and than every null
-  control that was run, and if the slope of its estimates on the reference is at least 0.8. Shrinking everybody to the
-  mean gives small errors, and a slope near 0.
-- A missing number never counts as better.
+- A filling is compared with a comparator within the same subjects (paired). *better* and *worse* are the table's words
+  for a difference of errors that is shown, corrected for the number of comparisons; else no difference is shown.
+- A filling is *worth it* (yes) only if its errors are shown to be smaller than those of the real transients alone and
+  of every null control, and if the slope of its estimates on the reference is at least 0.8. *no*: the slope is lower,
+  or its error is not smaller than some comparator's. *open*: neither.
+- What was not compared is open, and said to be so; a missing number never counts for a filling.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mrs_synthesis.report_data import CONTROLS, SOURCE_NAMES, SYNTHETIC, Study
-from mrs_synthesis.report_style import missing, series_name, series_rank
+from mrs_synthesis.report_style import metric_source, missing, series_name, series_rank
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SLOPE_LIMIT = 0.8
+SLOPE_LIMIT = 0.8  # as in `comparisons`, which this module must not import: it has heavier needs
 ALPHA = 0.05
-BETTER, NOT_BETTER, OPEN, UNKNOWN = "better", "not better", "not shown to be better", "unknown"
-MARKS = {BETTER: "good", NOT_BETTER: "poor", OPEN: "unsure", UNKNOWN: "unsure"}
-
-
-@dataclass(frozen=True)
-class Worth:
-    """N_eff of one series for one metabolite, with its interval, and the slope beside it."""
-
-    source: str
-    decoder: Any
-    value: float
-    low: float
-    high: float
-    slope: float
-    n_real: float = float("nan")
-    clipped: str = "no"
-
-    @property
-    def name(self) -> str:
-        """The series in words."""
-        return series_name(self.source, self.decoder)
-
-    @property
-    def number(self) -> str:
-        """N_eff to three digits, marked where it was cut at the learning curve's ends."""
-        return marked(self.value, self.clipped)
-
-    @property
-    def interval(self) -> str:
-        """The 95 % interval of N_eff."""
-        return _interval(self.low, self.high, 3)
-
-    def text(self) -> str:
-        """N_eff with its interval and, where known, slope, as the tables have them, to three digits."""
-        slope = "" if missing(self.slope) else f", slope {short(self.slope, 2)}"
-        return f"N_eff {self.number} ({self.interval}){slope}"
+KINDS = ("yes", "open", "no")
+MARKS = {"better": "good", "worse": "poor", "no difference shown": "unsure"}
+NOT_COMPARED = "not compared"
+AS_MANY = "as many real transients"  # as the filled-up cell has in all
 
 
 def short(value: Any, digits: int = 3) -> str:
@@ -82,118 +49,187 @@ def marked(value: Any, clipped: Any) -> str:
     return {"low": "≤ ", "high": "≥ "}.get(clipped, "") + short(value)
 
 
-def compare(series: Worth, other: Worth | None) -> str:
-    """Return whether `series` is worth more transients than `other`, by the rule of this module."""
-    if other is None or missing(series.value) or missing(other.value):
-        return UNKNOWN
-    if series.value <= other.value:
-        return NOT_BETTER
-    if missing(series.low) or missing(other.high):
-        return OPEN
-    return BETTER if series.low > other.high else OPEN
+def numbers(row: dict[str, Any]) -> str:
+    """Return N_eff with its interval and, where known, the slope, as the tables have them."""
+    slope = "" if missing(row.get("slope")) else f", slope {short(row['slope'], 2)}"
+    ends = interval(row.get("n_eff_ci_low"), row.get("n_eff_ci_high"), 3)
+    return f"N_eff {marked(row.get('n_eff'), row.get('n_eff_clipped'))} ({ends}){slope}"
 
 
-def worths(table: pd.DataFrame, measure: str) -> list[Worth]:
-    """Return the rows of `effective_transients` for one measure, in the usual order of sources."""
-    rows = table[table["measure"] == measure].to_dict("records")
-    rows.sort(key=lambda row: (series_rank(row["source"]), str(row.get("decoder"))))
-    nan = float("nan")
-    return [
-        Worth(
-            row["source"],
-            row.get("decoder"),
-            row["n_eff"],
-            row.get("n_eff_ci_low", nan),
-            row.get("n_eff_ci_high", nan),
-            row.get("slope", nan),
-            row.get("n_real", nan),
-            str(row.get("n_eff_clipped")),
-        )
-        for row in rows
-    ]
+def judged(rows: Sequence[dict], comparisons: Sequence[dict]) -> list[dict[str, Any]]:
+    """Return one entry per synthetic filling of one ratio and n_real, in the usual order.
+
+    Parameters
+    ----------
+    rows
+        Its rows of `worth`, or, where that table is absent, of `effective_transients`; others are left out.
+    comparisons
+        Its rows of `comparisons`.
+
+    Returns
+    -------
+    list of dict
+        ``row``, ``name``, ``worth`` (yes, no, open), ``reason`` and ``against``: by comparator in words, verdict, mark
+        (good, poor, unsure), ratio of errors with its interval, and p.
+    """
+    found = []
+    chosen = [row for row in rows if row["source"] in SYNTHETIC]
+    for row in sorted(chosen, key=lambda row: (series_rank(row["source"]), str(row.get("decoder")))):
+        own = [c for c in comparisons if (c["source"], str(c["decoder"])) == (row["source"], str(row.get("decoder")))]
+        own.sort(key=lambda c: (series_rank(c["against"]), c.get("against_n_real", 0)))
+        against = {}
+        for c in own:
+            name = comparator(c["against"])
+            if c["against"] == "real":
+                name = "real transients alone" if c.get("against_n_real") == row.get("n_real") else AS_MANY
+            against[name] = {
+                "verdict": str(c["verdict"]),
+                "mark": MARKS.get(c["verdict"], "unsure"),
+                "ratio": short(c.get("rmse_ratio"), 2),
+                "value": None if missing(c.get("rmse_ratio")) else float(c["rmse_ratio"]),
+                "interval": interval(c.get("rmse_ratio_ci_low"), c.get("rmse_ratio_ci_high"), 2),
+                "p": short(c.get("p_holm"), 2),
+            }
+        worth = row.get("worth")
+        known = worth in KINDS
+        entry = {"row": row, "name": series_name(row["source"], row.get("decoder")), "against": against}
+        entry["worth"] = worth if known else "open"
+        entry["reason"] = _in_words(str(row.get("reason") or "no reason given")) if known else NOT_COMPARED
+        found.append(entry)
+    return found
 
 
-def verdict(found: Sequence[Worth], n_real: float) -> dict[str, Any]:
-    """Judge the synthetic fillings of one metabolite.
+def _in_words(reason: str) -> str:
+    """Return a clause of the table `worth` with the controls' names in words."""
+    for control in sorted(CONTROLS, key=len, reverse=True):
+        reason = reason.replace(f"the control {control}", f"the {comparator(control)}")
+    return reason
+
+
+def verdict(
+    rows: Sequence[dict], comparisons: Sequence[dict], n_real: float, others: Sequence[dict] = ()
+) -> dict[str, Any]:
+    """Judge the synthetic fillings of one metabolite ratio and n_real.
+
+    Parameters
+    ----------
+    rows, comparisons
+        As for `judged`.
+    n_real
+        Real transients of the cells.
+    others
+        Rows of `effective_transients` of the real transients alone and the controls, of which the best is named.
 
     Returns
     -------
     dict
-        ``kind`` (yes, no, open), ``text`` (sentences) and ``rows`` (per filling: worth, and comparisons by name).
+        ``kind`` (yes, no, open), ``compared``, ``text`` (sentences) and ``rows`` (as `judged`).
     """
-    alone = next((w for w in found if w.source == "real" and w.n_real == n_real), None)
-    controls = [w for w in found if w.source in CONTROLS]
-    rows = []
-    for series in (w for w in found if w.source in SYNTHETIC):
-        against = {"real": compare(series, alone)} | {c.source: compare(series, c) for c in controls}
-        keeps_slope = not missing(series.slope) and series.slope >= SLOPE_LIMIT
-        worth_it = keeps_slope and all(result == BETTER for result in against.values()) and bool(controls)
-        ruled_out = NOT_BETTER in against.values() or (not missing(series.slope) and not keeps_slope)
-        judged = {"keeps_slope": keeps_slope, "worth_it": worth_it, "ruled_out": ruled_out}
-        rows.append({"worth": series, "against": against} | judged)
-    if not rows:
-        return {"kind": "open", "text": "no synthetic filling was evaluated.", "rows": []}
-    good = [row["worth"] for row in rows if row["worth_it"]]
-    undecided = [row for row in rows if not row["ruled_out"]]
-    best = max(undecided or rows, key=lambda row: -1.0 if missing(row["worth"].value) else row["worth"].value)
-    if good:
+    entries = judged(rows, comparisons)
+    compared = any(entry["reason"] != NOT_COMPARED for entry in entries)
+    kind = next((kind for kind in KINDS if any(entry["worth"] == kind for entry in entries)), "open")
+    if not entries:
+        return {"kind": "open", "compared": False, "text": "no synthetic filling was evaluated.", "rows": []}
+    if kind == "yes":
+        good = [entry for entry in entries if entry["worth"] == "yes"]
         text = (
-            f"{_count(len(good), len(rows))} worth more than the {short(n_real)} real transients alone and than every "
-            f"null control, with a slope of at least {SLOPE_LIMIT}: " + "; ".join(f"{w.name}: {w.text()}" for w in good)
+            f"{len(good)} of {len(entries)} synthetic fillings {'is' if len(good) == 1 else 'are'} worth more than the "
+            f"{short(n_real)} real transients alone and than every null control, with a slope of at least "
+            f"{SLOPE_LIMIT}: " + "; ".join(f"{entry['name']}: {numbers(entry['row'])}" for entry in good)
         )
-        return {"kind": "yes", "text": text + ".", "rows": rows}
-    reasons = []
-    against = best["against"]
-    for result in (NOT_BETTER, OPEN, UNKNOWN):
-        names = [_comparator(source, n_real) for source, found_result in against.items() if found_result == result]
-        if names:
-            word = {UNKNOWN: "not comparable with"}.get(result, f"{result} than")
-            reasons.append(f"{word} {_join(names)}")
-    if not controls:
-        reasons.append("not compared with any null control")
-    slope = best["worth"].slope
-    if missing(slope):
-        reasons.append("without a slope (it needs three subjects), so that lost differences would not show")
-    elif not best["keeps_slope"]:
-        reasons.append(f"with a slope of {short(slope, 2)}, below {SLOPE_LIMIT}: differences between subjects are lost")
-    others = [w for w in (alone, *controls) if w is not None]
-    first = "no filling is shown to be worth it; the nearest" if undecided else "even the filling of largest N_eff"
-    text = f"{first}, {best['worth'].name} ({best['worth'].text()}), is " + "; ".join(reasons)
-    strongest = max(others, key=lambda w: -1.0 if missing(w.value) else w.value, default=None)
-    if strongest is not None:
-        text += f". For comparison, {_comparator(strongest.source, n_real)}: {strongest.text()}"
-    return {"kind": "open" if undecided else "no", "text": text + ".", "rows": rows}
+    else:
+        nearest = min((entry for entry in entries if entry["worth"] == kind), key=_farness)
+        start = {
+            "open": "no filling is shown to be worth it; the nearest",
+            "no": "no filling is worth it; the one of the largest N_eff",
+        }
+        first = start[kind] if compared else "no filling was compared with the controls; the one of the largest N_eff"
+        text = f"{first}, {nearest['name']} ({numbers(nearest['row'])})"
+        text += f": {nearest['reason']}" if compared else ""
+    known = [row for row in others if not missing(row.get("n_eff"))]
+    if known:
+        best = max(known, key=lambda row: row["n_eff"])
+        text += f". For comparison, the {comparator(best['source'], best.get('n_real'))}: {numbers(best)}"
+    return {"kind": kind, "compared": compared, "text": f"{text}.", "rows": entries}
 
 
-def _comparator(source: str, n_real: float) -> str:
+def _farness(entry: dict[str, Any]) -> tuple[float, float]:
+    """Return how far a filling is from being worth it: an open one by its p, else by its N_eff."""
+    row = entry["row"]
+    p = 1.0 if missing(row.get("p_worst")) or entry["worth"] != "open" else float(row["p_worst"])
+    return p, 0.0 if missing(row.get("n_eff")) else -float(row["n_eff"])
+
+
+def comparator(source: str, n_real: Any = None) -> str:
+    """Return a comparator in words: so many real transients, or a control."""
     if source == "real":
-        return f"the {short(n_real)} real transients alone"
-    return f"the {SOURCE_NAMES[source]} control"
+        number = "" if missing(n_real) else f"{short(n_real)} "
+        return f"{number}real transient{'s' * (n_real != 1)}"
+    return f"{SOURCE_NAMES.get(source, source)} control"
 
 
-def _join(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
+def verdicts(
+    worth: pd.DataFrame | None, comparisons: pd.DataFrame | None, effective: pd.DataFrame | None
+) -> dict[str, dict[int, dict[str, Any]]]:
+    """Judge every metabolite ratio and n_real; all tables have a column ``measure``.
 
+    Returns
+    -------
+    dict
+        By measure, then by n_real: as `verdict`.
+    """
+    table = effective if worth is None else worth
+    if table is None:
+        return {}
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    filled = table[table["source"].isin(SYNTHETIC)]
+    for (measure, n_real), rows in filled.groupby(["measure", "n_real"], sort=False):
 
-def _count(n: int, total: int) -> str:
-    return f"{n} of {total} synthetic fillings {'is' if n == 1 else 'are'}"
+        def own(part: pd.DataFrame | None, among: Sequence[str], measure=measure, n_real=n_real) -> list[dict]:
+            if part is None:
+                return []
+            part = part[(part["measure"] == measure) & (part["n_real"] == n_real) & part["source"].isin(among)]
+            return part.to_dict("records")
 
-
-def lead(verdicts: dict[str, dict[str, Any]]) -> str:
-    """Return the page's first sentence."""
-    if not verdicts:
-        return "This study holds no comparison of synthetic fillings with real transients."
-    good = [name for name, verdict in verdicts.items() if verdict["kind"] == "yes"]
-    if not good:
-        return (
-            f"For none of the {len(verdicts)} metabolite ratios was any synthetic filling shown to be worth more than "
-            "both the real transients alone and every null control while keeping the differences between subjects."
+        found.setdefault(measure, {})[int(n_real)] = verdict(
+            rows.to_dict("records"), own(comparisons, SYNTHETIC), n_real, own(effective, ("real", *CONTROLS))
         )
+    return {measure: dict(sorted(by_number.items())) for measure, by_number in found.items()}
+
+
+def lead(found: dict[str, dict[int, dict[str, Any]]]) -> str:
+    """Return the page's first sentences; `found` as of `verdicts`."""
+    each = [(measure, n, v) for measure, by_number in found.items() for n, v in by_number.items()]
+    if not each:
+        return "This study holds no comparison of synthetic fillings with real transients."
+    if not any(v["compared"] for _, _, v in each):
+        return (
+            "The synthetic fillings were not compared with the real transients alone and the null controls (the table "
+            "worth is absent), so that nothing is said of their worth."
+        )
+    several = len({n for _, n, _ in each}) > 1
+    things = "combinations of metabolite ratio and number of real transients" if several else "metabolite ratios"
+    good = [(measure, n) for measure, n, v in each if v["kind"] == "yes"]
+    ruled_out = sum(v["kind"] == "no" for _, _, v in each)
+    rest = len(each) - len(good) - ruled_out
+    if not good:
+        text = (
+            f"For none of the {len(each)} {things} was any synthetic filling shown to be worth more than both the real "
+            "transients alone and every null control while keeping the differences between subjects"
+        )
+        return f"{text}: ruled out for {ruled_out}, not decided for {rest}."
+    if several:
+        by_measure: dict[str, list[int]] = {}
+        for measure, n in good:
+            by_measure.setdefault(measure, []).append(n)
+        names = "; ".join(f"{m} from {', '.join(map(str, ns))} real" for m, ns in by_measure.items())
+    else:
+        names = ", ".join(measure for measure, _ in good)
     return (
-        f"For {len(good)} of {len(verdicts)} metabolite ratios ({', '.join(good)}) at least one synthetic filling was "
-        "worth more than the real transients alone and than every null control, and kept the differences between "
-        "subjects. " + ("For the others none was." if len(good) < len(verdicts) else "")
-    ).strip()
+        f"For {len(good)} of {len(each)} {things} ({names}) at least one synthetic filling was worth more than the "
+        "real transients alone and than every null control, and kept the differences between subjects."
+        + (f" For the others: ruled out for {ruled_out}, not decided for {rest}." if ruled_out + rest else "")
+    )
 
 
 def bias_sentences(table: pd.DataFrame | None, margin: float | None) -> list[str]:
@@ -213,76 +249,42 @@ def bias_sentences(table: pd.DataFrame | None, margin: float | None) -> list[str
                 f"; the largest bias is {short(worst['bias_percent'])} % "
                 f"({worst['measure']}, {series_name(worst['source'], worst.get('decoder'))})"
             )
-        if "tost_p" in rows and margin is not None:
-            shown = int((rows["tost_p"] < ALPHA).sum())
+        column, correction = tost_column(rows)
+        if column in rows and margin is not None:
+            shown = int((rows[column] < ALPHA).sum())
             text += (
-                f"; bias shown to lie within ±{short(margin)} % (two one-sided tests, p < {ALPHA}, "
-                f"not corrected for their number) for {shown} of {len(rows)}"
+                f"; bias shown to lie within ±{short(margin)} % (two one-sided tests, p < {ALPHA}, {correction}) "
+                f"for {shown} of {len(rows)}"
             )
         sentences.append(text + ".")
     return sentences + _crlb_sentence(table)
 
 
-def reconstruction_verdicts(
-    bias: pd.DataFrame | None, by_site: pd.DataFrame | None, margin: float | None
-) -> dict[str, dict[str, str]]:
-    """Judge the reconstructions of each metabolite ratio by bias and slope.
-
-    Returns
-    -------
-    dict
-        By measure: ``kind`` (yes: bias shown to lie within the margin and slope of at least 0.8; no: an interval lies
-        beyond either; else open), ``bias`` and ``slope`` (kinds of either), ``text``.
-    """
-    found = {}
-    for row in [] if bias is None else bias[bias["source"] == "reconstruction"].to_dict("records"):
-        low, high = row.get("bias_ci_low"), row.get("bias_ci_high")
-        text = f"bias {short(row.get('bias_percent'), 2)} % ({_interval(low, high)})"
-        within = "open"
-        if margin is not None and not missing(row.get("tost_p")):
-            beyond = not missing(low) and not missing(high) and (low > margin or high < -margin)
-            within = "no" if beyond else "yes" if row["tost_p"] < ALPHA else "open"
-            words = {"yes": "shown to lie within", "open": "not shown to lie within", "no": "beyond"}
-            text += f", {words[within]} ±{short(margin)} %"
-        if by_site is not None:
-            own = by_site[(by_site["measure"] == row["measure"]) & (by_site["source"] == "reconstruction")]
-            own = own.dropna(subset=["bias_percent"]).sort_values("bias_percent")
-            if len(own) > 1:
-                ends = [f"{short(r['bias_percent'], 2)} % ({r['site']})" for _, r in own.iloc[[0, -1]].iterrows()]
-                text += f"; by site from {ends[0]} to {ends[1]}"
-        slope, upper = row.get("slope"), row.get("slope_ci_high")
-        if missing(slope):
-            kept, words = "open", "no slope (it needs three subjects), so that lost differences would not show"
-        else:
-            words = f"slope {short(slope, 2)} ({_interval(row.get('slope_ci_low'), upper)}), "
-            if slope >= SLOPE_LIMIT:
-                kept, words = "yes", words + f"at least {SLOPE_LIMIT}: differences between subjects are kept"
-            elif missing(upper) or upper < SLOPE_LIMIT:
-                kept = "no"
-                words += f"below {SLOPE_LIMIT}: differences between subjects are lost, at least partly"
-            else:
-                kept, words = "open", words + "differences between subjects are not shown to be kept"
-        kinds = {within, kept}
-        kind = "no" if "no" in kinds else "open" if "open" in kinds else "yes"
-        found[row["measure"]] = {"kind": kind, "bias": within, "slope": kept, "text": f"{text}; {words}."}
-    return found
+def site_sentence(table: pd.DataFrame | None) -> list[str]:
+    """Return how often the bias of fillings and reconstructions differs between vendors or sites (`mixed_model`)."""
+    if table is None:
+        return []
+    own = table[table["source"].isin([*SYNTHETIC, "reconstruction"])]
+    found = []
+    for kind in ("vendor", "site"):
+        rows = own[own["term"].astype(str).str.startswith(f"{kind} ")].dropna(subset=["p"])
+        if len(rows):
+            shown = int((rows["p"] < ALPHA).sum())
+            found.append(f"between {kind}s, p < {ALPHA} for {shown} of {len(rows)} comparisons")
+    if not found:
+        return []
+    return [f"Bias of fillings and reconstructions {'; '.join(found)} (table mixed_model; not corrected)."]
 
 
-def reconstruction_lead(verdicts: dict[str, dict[str, str]], margin: float | None) -> str:
-    """Return the first sentences of a page of reconstructions."""
-    start = (
-        "Every scan is one averaged spectrum, so that nothing is filled up: each is compared with its reconstruction"
-    )
-    if not verdicts:
-        return f"{start}. No bias was evaluated."
-    n = len(verdicts)
-    within, kept = (sum(v[key] == "yes" for v in verdicts.values()) for key in ("bias", "slope"))
-    parts = [] if margin is None else [f"shows a bias within ±{short(margin)} % for {within} of {n} metabolite ratios"]
-    parts.append(f"keeps the differences between subjects (slope of at least {SLOPE_LIMIT}) for {kept} of {n}")
-    return f"{start}. The reconstruction {' and '.join(parts)}."
+def tost_column(table: pd.DataFrame) -> tuple[str, str]:
+    """Return the column of the equivalence test's p that decides, corrected if there is one, and words for it."""
+    if "tost_p_holm" in table:
+        return "tost_p_holm", "corrected for their number by Holm's method"
+    return "tost_p", "not corrected for their number"
 
 
-def _interval(low: Any, high: Any, digits: int = 2) -> str:
+def interval(low: Any, high: Any, digits: int = 2) -> str:
+    """Return an interval in words."""
     return "no interval" if missing(low) or missing(high) else f"{short(low, digits)} to {short(high, digits)}"
 
 
@@ -302,6 +304,19 @@ def _crlb_sentence(table: pd.DataFrame) -> list[str]:
         text + ", ".join(parts) + ". The bound takes transients for independent, which synthetic ones are not, "
         "so that it is no precision for them."
     ]
+
+
+def memorised(content: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the verdicts on memorisation (memorisation_verdicts.json): name of the source, sentence, mark."""
+    found = []
+    for one in content.get("verdicts", []):
+        source = str(one.get("source"))
+        name = metric_source(source, one.get("decoder"))
+        if source.startswith("copier"):
+            name = f"positive control, {name}"
+        mark = "good" if one.get("verdict") == "not nearer" else "poor"
+        found.append({"name": name, "text": str(one.get("sentence", one.get("verdict", ""))), "mark": mark})
+    return found
 
 
 def notices(study: Study) -> list[dict[str, str]]:

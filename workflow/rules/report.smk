@@ -1,12 +1,16 @@
 """One offline HTML page, and the figures that `snakemake --report` shows."""
 
-PAGE_FILES = ["report/report.html.j2", "report/report.css", "report/report.js"]
+PAGE_FILES = sorted(
+    str(path.relative_to(PACKAGE.parent))
+    for pattern in ("*.j2", "*.css", "*.js")
+    for path in (PACKAGE.parent / "report").rglob(pattern)
+)
 
 
 rule config_record:
     """The validated config, all defaults filled in."""
     output:
-        "<results>/config.json",
+        shown("config.json", "Parameters", "configuration"),
     log:
         "<results>/logs/config_record.log",
     conda:
@@ -22,6 +26,7 @@ rule write_report:
     """The page."""
     input:
         rules.evaluate.output,
+        rules.quality_table.output,
         fits=of_units(
             f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-{ENGINE_LABEL}_fit.npz",
             TEST_UNITS,
@@ -33,7 +38,13 @@ rule write_report:
         truth="<results>/tables/fit_truth.tsv" if PHANTOM else [],
         bound="<results>/tables/bayes_bound.tsv" if PHANTOM else [],
         share="<results>/tables/share_of_bound.tsv" if FILLED_PHANTOM else [],
+        comparisons="<results>/tables/comparisons.tsv" if FILLED else [],
+        worth="<results>/tables/worth.tsv" if FILLED else [],
+        mixed="<results>/tables/mixed_model.tsv",
         noise="<results>/tables/noise.tsv" if COMPARED_KINDS else [],
+        noise_spectrum="<results>/tables/noise_spectrum.tsv" if COMPARED_KINDS else [],
+        fidelity="<results>/tables/fidelity.tsv",
+        reporting="<results>/tables/minimum_reporting.tsv",
         water="<results>/tables/water.tsv" if SYNTHETIC_KINDS else [],
         memorisation="<results>/tables/memorisation.tsv" if COMPARED_KINDS else [],
         losses="<results>/model/losses.csv",
@@ -41,31 +52,17 @@ rule write_report:
         config="<results>/config.json",
         statuses=all_statuses(),
     output:
-        page=report(
-            "<results>/report.html", caption="../report/report.rst", category="Report"
-        ),
-        bias=report(
-            "<results>/figures/bias.svg", caption="../report/bias.rst", category="Bias"
-        ),
-        effective=report(
-            "<results>/figures/effective.svg",
-            caption="../report/effective.rst",
-            category="Effective transients",
+        page=shown("report.html", "Summary", "page of all results"),
+        bias=shown("figures/bias.svg", "Bias and agreement", "forest plot of the bias"),
+        effective=shown(
+            "figures/effective.svg", "Effective transients", "N_eff against the slope"
         ),
         bound=(
-            report(
-                "<results>/figures/bound.svg",
-                caption="../report/bound.rst",
-                category="Physical limit",
-            )
+            shown("figures/bound.svg", "Physical limit", "errors by number of real")
             if FILLED_PHANTOM
             else []
         ),
-        spectra=report(
-            "<results>/figures/spectra.svg",
-            caption="../report/spectra.rst",
-            category="Spectra",
-        ),
+        spectra=shown("figures/spectra.svg", "Fidelity", "mean and SD of transients"),
     log:
         "<results>/logs/report.log",
     benchmark:
