@@ -24,13 +24,20 @@ include: "workflow/rules/quantify.smk"
 include: "workflow/rules/engine_agreement_inputs.smk"
 include: "workflow/rules/engine_agreement.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/comparisons.smk"
+include: "workflow/rules/mixed_model.smk"
+include: "workflow/rules/quality_table.smk"
 include: "workflow/rules/noise_table.smk"
+include: "workflow/rules/noise_spectrum.smk"
 include: "workflow/rules/nuisance.smk"
 include: "workflow/rules/water_table.smk"
 include: "workflow/rules/bayes_bound.smk"
 include: "workflow/rules/share_of_bound.smk"
 include: "workflow/rules/memorisation.smk"
+include: "workflow/rules/fidelity.smk"
 include: "workflow/rules/modelcard.smk"
+include: "workflow/rules/minimum_reporting.smk"
+include: "workflow/rules/bids.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/alignment_study.smk"
 include: "workflow/rules/search.smk"
@@ -43,6 +50,15 @@ if config["augment"]["design"] == "augmentation":  # a reconstruction fills no c
 
     include: "workflow/rules/ablation_inputs.smk"
     include: "workflow/rules/ablation.smk"
+
+
+if "grid" in config:
+
+    include: "workflow/rules/grid_inputs.smk"
+    include: "workflow/rules/grid.smk"
+
+
+include: "workflow/rules/size.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -60,6 +76,11 @@ rule all:
     input:
         "<results>/report.html",
         "<results>/complete.json",
+        "<results>/rawdata/dataset_description.json",
+        "<results>/derivatives/dataset_description.json",
+        ["<results>/tables/grid.tsv", "<results>/figures/grid.svg"]
+        if "grid" in config
+        else [],
 
 
 rule converted:

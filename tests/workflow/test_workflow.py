@@ -1,6 +1,7 @@
 """The workflow as a whole: it runs through, does nothing twice, and reruns exactly what a change asks for."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,11 +10,13 @@ import pytest
 
 from mrs_synthesis.files import read_table
 
-from .conftest import CONFIG, Study, sheet_rows
+from .conftest import CONFIG, SPLITS, Study, sheet_rows
 
 pytestmark = pytest.mark.xdist_group("workflow")
 TABLES = ["conversion", "preprocessing", "concentrations", "quality", "bias", "effective_transients", "failures"]
-TABLES += ["bayes_bound", "fit_truth", "memorisation", "noise", "share_of_bound"]
+TABLES += ["learning_curve", "comparisons", "worth", "mixed_model"]
+TABLES += ["bayes_bound", "fit_truth", "memorisation", "noise", "share_of_bound", "noise_spectrum", "water"]
+TABLES += ["water_lines", "fidelity", "embedding", "minimum_reporting"]
 
 
 def test_demo_is_planned_to_the_report(root):
@@ -61,6 +64,70 @@ def test_a_training_option_does_not_convert_again(tiny):
     rules = study.rules_to_run("--rerun-triggers", "params")
     assert rules >= {"train", "synthesise", "augment", "quantify", "write_report"}
     assert not rules & {"phantom_siemens", "convert", "preprocess", "assemble"}
+
+
+def added(splits):
+    """Return the sheet with a new Siemens subject of each split, in its first rows."""
+    rows = sheet_rows()
+    for number, split in enumerate(splits, start=len(rows) + 1):
+        new = {key: value.replace("sub-01", f"sub-{number:02d}") for key, value in rows[-len(SPLITS)].items()}
+        rows.insert(0, new | {"subject": f"{number:02d}", "split": split})
+    return rows
+
+
+def test_a_new_test_subject_adds_rows_and_nothing_is_made_again_of_the_others(tiny, tmp_path):
+    study = tiny.copy_to(tmp_path / "copy")
+    study.write(CONFIG, added(["test"]))
+    done = study.snakemake("--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = done.stdout + done.stderr
+    assert "training set changes" not in text
+    jobs = re.split(r"^(?:local)?rule ", text, flags=re.MULTILINE)[1:]
+    of_units = {"phantom_siemens", "convert", "preprocess", "synthesise", "augment", "quantify"}
+    names = [job.partition(":")[0] for job in jobs]
+    assert {name: names.count(name) for name in of_units} == dict.fromkeys(of_units, 1)
+    assert all("sub-07" in job for name, job in zip(names, jobs, strict=True) if name in of_units)
+    assert {"units", "heldout", "evaluate", "write_report"} <= set(names)
+    seen = {"training_units", "assemble", "train", "nuisance", "simulate_basis", "phantom_philips", "config_record"}
+    assert not seen & set(names)
+
+
+def test_a_removed_test_subject_only_drops_rows(tiny, tmp_path):
+    study = tiny.copy_to(tmp_path / "copy")
+    study.write(CONFIG, sheet_rows()[:-1])
+    rules = study.rules_to_run()
+    assert {"heldout", "evaluate", "write_report"} <= rules
+    assert not rules & {"phantom_siemens", "phantom_philips", "convert", "preprocess", "training_units", "assemble"}
+    assert not rules & {"train", "nuisance", "synthesise", "augment", "quantify"}
+
+
+def test_a_new_training_subject_is_told_and_makes_the_model_again(tiny, tmp_path):
+    study = tiny.copy_to(tmp_path / "copy")
+    study.write(CONFIG, added(["train"]))
+    assert "training set changes: 1 subject(s) in, 0 out" in study.snakemake("--dry-run").stderr
+    assert {"assemble", "train", "synthesise", "quantify"} <= study.rules_to_run()
+
+
+@pytest.mark.slow
+def test_fits_of_old_subjects_are_not_touched_by_a_new_one(tiny, tmp_path):
+    study = tiny.copy_to(tmp_path / "copy")
+
+    def state():
+        folders = [study.results / name for name in ("model", "training", "derivatives")]
+        files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files if path.name != "README.md"}
+
+    before = state()
+    study.write(CONFIG, added(["test"]))
+    done = study.snakemake()
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    after = state()
+    assert {path: after[path] for path in before} == before
+    assert all("sub-07" in path.name for path in after.keys() - before.keys())
+    concentrations = read_table(study.results / "tables" / "concentrations.tsv")
+    assert set(concentrations["subject"]) == {"04", "05", "06", "07"}
+    old = read_table(tiny.results / "tables" / "concentrations.tsv")
+    assert concentrations[concentrations["subject"] != "07"].reset_index(drop=True).equals(old)
 
 
 def test_one_bad_file_stops_nobody_but_is_told(tiny, tmp_path):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mrs_synthesis import __version__, sidecars
 from mrs_synthesis.files import write_json, write_table
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "metabolite": {"Description": "Basis spectrum or sum; GABA+ is GABA with co-edited macromolecules"},
     "engine": {"Description": "Fitting engine"},
     "raw": {"Description": "Amplitude relative to the basis spectrum, arbitrary units common to a scan's conditions"},
+    "raw_sd": {"Description": "SD of raw by the Cramer-Rao bound, or as the engine defines it"},
     "per_tcr": {"Description": "raw divided by the raw creatine + phosphocreatine of the same cell's OFF or UNEDITED"},
     "per_tcr_sd": {
         "Description": "SD of per_tcr by first-order propagation of the fits' covariance; OFF and DIFF count as "
@@ -62,59 +64,64 @@ COLUMNS: dict[str, dict[str, str]] = {
     "snr": {"Description": "Signal-to-noise ratio of the metabolite, as the engine defines it"},
     "fwhm_hz": {"Description": "Full width at half maximum of the fitted metabolite", "Units": "Hz"},
     "converged": {"Description": "Whether the fit converged"},
-    "challenge_snr": {
-        "Description": "ISBI 2023 challenge: maximum of the real difference spectrum in 2.8-3.2 ppm over twice the SD "
-        "in 9.8-10.8 ppm after a quadratic fit"
-    },
-    "challenge_linewidth_ppm": {
-        "Description": "ISBI 2023 challenge: distance of the outermost bins above half maximum in 2.8-3.2 ppm",
-        "Units": "ppm",
-    },
-    "challenge_shape": {
-        "Description": "ISBI 2023 challenge: 0.6 times the correlation with the reference in 2.8-3.2 ppm plus 0.4 "
-        "times that in 3.6-3.9 ppm"
-    },
-    "challenge_mse": {
-        "Description": "ISBI 2023 challenge: mean squared difference from the reference in 2.5-4.0 ppm, both min-max "
-        "normalised"
-    },
-    "fslmrs_snr": {
-        "Description": "FSL-MRS's spectrum SNR of OFF or UNEDITED: max |Re| in 0.2-4.2 ppm over sqrt(2) SD(Re) below "
-        "-2 and above 10 ppm, not detrended"
-    },
-    "fslmrs_snr_diff": {"Description": "The same of the difference spectrum"},
-    "tcr_snr": {"Description": "Maximum of Re in 2.9-3.15 ppm of OFF or UNEDITED over one noise SD"},
-    "tcr_fwhm_hz": {"Description": "Full width at half maximum of tCr in OFF or UNEDITED, no baseline", "Units": "Hz"},
-    "noise_sd": {"Description": "SD of the real part of the noise of OFF or UNEDITED in the time domain, file's units"},
-    "noise_ratio": {
-        "Description": "noise_sd over what n_total independent real transients would have (the reference's noise_sd "
-        "times sqrt(its number / n_total)); below 1: too clean"
-    },
     "bias_percent": {
         "Description": "Mean difference from the reference (bias_truth: the truth), in percent of it; replicates are "
         "averaged within a scan first",
         "Units": "percent",
     },
     "bias_ci_low": {
-        "Description": "Lower end of the 95 % bootstrap interval over subjects (one subject: over replicates)",
+        "Description": "Lower end of the 95 % bootstrap interval over subjects (one subject: over replicates): "
+        "expanded percentiles, which few subjects widen as Student's t does",
         "Units": "percent",
     },
     "bias_ci_high": {"Description": "Upper end of this interval", "Units": "percent"},
+    "scale": {
+        "Description": "Scale of the limits of agreement, which are in percent of the reference in any case",
+        "Levels": {
+            "percent": "bias_percent - and + 1.96 SD of the percent differences",
+            "log": "The same of the logarithm of estimate over reference, transformed back; taken where "
+            "proportional_p is below 0.05 and every estimate is positive",
+        },
+    },
+    "proportional_p": {
+        "Description": "One-sided p-value that the size of the difference (in units of the ratio) grows with the mean "
+        "of estimate and reference: Kendall's rank correlation over subjects; not corrected for the number of series"
+    },
     "loa_low": {
-        "Description": "Lower limit of agreement of a single estimate: bias - 1.96 SD, the variance being that within "
-        "and between scans",
+        "Description": "Lower limit of agreement of a single estimate: mean difference - 1.96 SD on the scale named in "
+        "`scale`, the variance being that within and between subjects",
         "Units": "percent",
     },
+    "loa_low_ci_low": {
+        "Description": "Lower end of its 95 % interval (Zou 2013; with one estimate per subject that of ordinary "
+        "limits)",
+        "Units": "percent",
+    },
+    "loa_low_ci_high": {"Description": "Upper end of this interval", "Units": "percent"},
     "loa_high": {"Description": "Upper limit of agreement", "Units": "percent"},
+    "loa_high_ci_low": {"Description": "Lower end of its 95 % interval", "Units": "percent"},
+    "loa_high_ci_high": {"Description": "Upper end of this interval", "Units": "percent"},
     "slope": {
         "Description": "Least-squares slope over subjects of the estimate (mean over replicates) on the reference; 0: "
         "everybody was drawn to one value. Needs 3 subjects. Noise in the reference lowers it, see source real"
     },
-    "slope_ci_low": {"Description": "Lower end of the slope's 95 % bootstrap interval over subjects"},
+    "slope_ci_low": {"Description": "Lower end of the slope's 95 % bootstrap interval over subjects, as bias_ci_low"},
     "slope_ci_high": {"Description": "Upper end of this interval"},
     "sd_ratio": {"Description": "SD over subjects of the estimate over that of the reference; mean over replicates"},
+    "sd_ratio_ci_low": {
+        "Description": "Lower end of its 95 % interval (Pitman & Morgan), of one replicate; mean over replicates"
+    },
+    "sd_ratio_ci_high": {"Description": "Upper end of this interval"},
     "ccc": {"Description": "Lin's concordance correlation coefficient over subjects; mean over replicates"},
+    "ccc_ci_low": {
+        "Description": "Lower end of its 95 % interval (Lin's z-transform), of one replicate; mean over replicates"
+    },
+    "ccc_ci_high": {"Description": "Upper end of this interval"},
     "icc_a1": {"Description": "ICC(A,1), absolute agreement of single values, over subjects; mean over replicates"},
+    "icc_a1_ci_low": {
+        "Description": "Lower end of its 95 % interval (McGraw & Wong 1996), of one replicate; mean over replicates"
+    },
+    "icc_a1_ci_high": {"Description": "Upper end of this interval"},
     "cv_percent": {
         "Description": "Coefficient of variation between the replicates of a scan, root mean square over scans",
         "Units": "percent",
@@ -122,6 +129,10 @@ COLUMNS: dict[str, dict[str, str]] = {
     "tost_p": {
         "Description": "p-value of two one-sided paired t-tests on subjects' mean percent differences (one subject: on "
         "replicates); small: equivalent within the margin named in summary.json"
+    },
+    "tost_p_holm": {
+        "Description": "tost_p after Holm; family: all metabolite ratios x series of the table (of bias_by_site: of "
+        "one site) whose source is of the same kind: synthetic, null control, real, reconstruction or reference"
     },
     "rmse_percent": {
         "Description": "Root mean square difference of single estimates from the reference",
@@ -138,7 +149,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "Description": "Effective transients: number of real transients per edit condition whose estimates have the "
         "same RMS error; read it beside slope, since drawing everybody to the mean lowers the error too"
     },
-    "n_eff_ci_low": {"Description": "Lower end of the 95 % bootstrap interval over subjects (one subject: replicates)"},
+    "n_eff_ci_low": {"Description": "Lower end of the 95 % bootstrap interval over subjects, as bias_ci_low"},
     "n_eff_ci_high": {"Description": "Upper end of this interval"},
     "n_eff_clipped": {
         "Description": "low or high: beyond half the smallest or twice the largest number of the learning curve, where "
@@ -168,12 +179,51 @@ def write_described_table(
     ValueError
         If a column has no description.
     """
+    described = describe(path, table.columns, extra)
+    write_table(path, table)
+    write_json(Path(path).with_suffix(".json"), {"TableDescription": about, "MissingValue": "n/a"} | described)
+
+
+def write_table_sidecar(
+    path: Path, about: str, sources: Iterable[Path], extra: Mapping[str, Mapping[str, str]] | None = None
+) -> None:
+    """Write the BIDS sidecar of a TSV table among the derivatives, which exists already.
+
+    Parameters
+    ----------
+    path, about, extra
+        As in `write_described_table`.
+    sources
+        Files that the table was made from.
+
+    Raises
+    ------
+    ValueError
+        If a column has no description.
+    """
+    with open(path, encoding="utf-8") as stream:
+        columns = stream.readline().rstrip("\n").split("\t")
+    facts = {
+        "Description": about,
+        "MissingValue": "n/a",
+        "Sources": [sidecars.uri(source, path) for source in sources],
+        "GeneratedBy": [{"Name": "mrs-synthesis", "Version": __version__}],
+    }
+    write_json(Path(path).with_suffix(".json"), facts | describe(path, columns, extra))
+
+
+def describe(
+    path: Path, columns: Iterable[str], extra: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, dict[str, str]]:
+    """Return the descriptions of a table's columns.
+
+    Raises
+    ------
+    ValueError
+        If one has none.
+    """
     known = COLUMNS | {name: dict(text) for name, text in (extra or {}).items()}
-    unknown = [column for column in table.columns if column not in known]
+    unknown = [column for column in columns if column not in known]
     if unknown:
         raise ValueError(f"{path}: no description of column {', '.join(unknown)}")
-    write_table(path, table)
-    write_json(
-        Path(path).with_suffix(".json"),
-        {"TableDescription": about, "MissingValue": "n/a"} | {column: known[column] for column in table.columns},
-    )
+    return {column: known[column] for column in columns}

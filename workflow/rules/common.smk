@@ -24,15 +24,36 @@ try:
     SPLIT["split_unit"] = sheet.assign_splits(
         list(UNITS.values()), config["seed"], **SPLIT
     )
+    SITES = {
+        label: site
+        for site, label in sheet.site_labels(
+            row["site"] for row in UNITS.values()
+        ).items()
+    }
 except InputError as error:
     raise WorkflowError(str(error))
 
+UNITS_OF_SITE = {
+    label: [
+        unit for unit, row in UNITS.items() if (row["site"] or sheet.NO_SITE) == site
+    ]
+    for label, site in SITES.items()
+}
 TEST_UNITS = [unit for unit, row in UNITS.items() if row["split"] in ("test", "")]
+# What the model and all that goes into it depend on: not on whole test subjects, which may come and go
+SEEN_UNITS = [row["unit"] for row in sheet.seen(list(UNITS.values()))]
+HELD_OUT_UNITS = [unit for unit in UNITS if unit not in SEEN_UNITS]
 WITH_WATER = [unit for unit, row in UNITS.items() if row["water_role"] != "none"]
 WITHOUT_WATER = [unit for unit in UNITS if unit not in WITH_WATER]
 
 STUDY = config["study"]
 RESULTS = f"{config['results']}/{STUDY}"
+if workflow.is_main_process and (
+    change := sheet.change_of_training(
+        f"{RESULTS}/training/units.tsv", [UNITS[unit] for unit in SEEN_UNITS]
+    )
+):
+    print(change, file=sys.stderr)
 ENGINE = config["quantify"]["engine"]
 ENGINE_LABEL = ENGINE.replace("-", "")
 BASIS_SETS = {entry["name"]: entry for entry in config["basis"]["sets"]}
@@ -50,21 +71,6 @@ SYNTHETIC_KINDS = [
     for mode in config["synthesise"]["modes"]
     for decoder in config["synthesise"]["decoders"]
 ]
-
-if len(PAIRS) > 1 and config["augment"]["design"] == "augmentation":
-    PER_UNIT = cells.count_cells(
-        PAIRS,
-        cells.real_sizes(PAIRS, config["augment"]["real_curve"], *COUNTED),
-        AMOUNTS["replicates"],
-        len(SYNTHETIC_KINDS),
-        len(config["augment"]["controls"]),
-    )
-    FITS = PER_UNIT * (len(TEST_UNITS) + len(EDITED))  # OFF and DIFF of edited ones
-    if workflow.is_main_process:
-        print(
-            f"augment: {len(PAIRS)} n_real, {PER_UNIT} cells per unit, {len(TEST_UNITS)} test units, {FITS} fits in total",
-            file=sys.stderr,
-        )
 
 # What is compared with preprocessed transients; those as acquired have another comparison (`water_table`).
 COMPARED = {
@@ -92,8 +98,10 @@ NUISANCE = (
 shell.prefix(f"set -euo pipefail; export PYTHONPATH={str(PACKAGE.parent)!r}; ")
 
 
+# Split by transients, the training set holds the test transients itself
 pathvars:
     results=RESULTS,
+    heldout=f"{RESULTS}/{'heldout' if HELD_OUT_UNITS else 'training'}",
     unit="<results>/derivatives/{folder}/mrs/{unit}",
     raw="<results>/rawdata/{folder}/mrs/{unit}",
 
@@ -108,6 +116,18 @@ def of_units(pattern, units=None):
     """Fill {folder} and {unit} of a pattern for some units, by default all of them."""
     rows = [UNITS[unit] for unit in (UNITS if units is None else units)]
     return [pattern.format(folder=row["folder"], unit=row["unit"]) for row in rows]
+
+
+def digest(units):
+    """Hash what the table of units says of some units, for a rule that is to run again when that changes."""
+    return hashlib.sha256(
+        sheet.unit_table([UNITS[unit] for unit in units]).encode()
+    ).hexdigest()[:12]
+
+
+def origin(wildcards):
+    """Return a unit's site and its vendor, as flags."""
+    return flags({key: UNITS[wildcards.unit][key] for key in ("site", "vendor")})
 
 
 def one_of(names):
@@ -159,6 +179,11 @@ def preprocess_flags(wildcards, input, output):
 def prefix(wildcards):
     """Return what the names of a unit's derivatives begin with."""
     return f"{RESULTS}/derivatives/{wildcards.folder}/mrs/{wildcards.unit}"
+
+
+def filled_in(pattern):
+    """Return a function for params: a pattern of a path with its wildcards filled in."""
+    return lambda wildcards: pattern.replace("<results>", RESULTS).format(**wildcards)
 
 
 def water_for_concentrations(wildcards):
@@ -304,3 +329,23 @@ def environment(stage, engine="batched"):
     """Return the environment file of a stage; FSL-MRS has its own."""
     name = "fsl-mrs" if engine == "fsl-mrs" else stage
     return f"../../envs/{name}.yaml"
+
+
+def reported(table, category):
+    """Return a table of results as an output that `snakemake --report` shows, with its caption."""
+    return report(
+        f"<results>/tables/{table}.tsv",
+        caption=f"../report/tables/{table}.rst",
+        category=category,
+        labels={"table": table},
+    )
+
+
+def shown(file, category, label):
+    """Return a file of the results as an output that `snakemake --report` shows, with its caption."""
+    return report(
+        f"<results>/{file}",
+        caption=f"../report/{Path(file).stem}.rst",
+        category=category,
+        labels={"figure" if file.endswith("svg") else "file": label},
+    )

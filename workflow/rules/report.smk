@@ -45,6 +45,7 @@ rule write_report:
         noise_spectrum="<results>/tables/noise_spectrum.tsv" if COMPARED_KINDS else [],
         fidelity="<results>/tables/fidelity.tsv",
         reporting="<results>/tables/minimum_reporting.tsv",
+        grid="<results>/tables/grid.tsv" if "grid" in config else [],
         water="<results>/tables/water.tsv" if SYNTHETIC_KINDS else [],
         memorisation="<results>/tables/memorisation.tsv" if COMPARED_KINDS else [],
         losses="<results>/model/losses.csv",
