@@ -73,7 +73,7 @@ def test_words_call_shrinkage_what_is_shrinkage(table):
     beyond, shrinkage, none = report_bound.bound_sentences(table)
     assert "beyond shrinkage" in beyond and "2 of 4" in beyond and "hybrid (sampled) from 2, 4 real" in beyond
     assert shrinkage.startswith("Only shrinkage") and "random (sampled) from 2 real" in shrinkage
-    assert "random (sampled) from 4 real" in none
+    assert none.startswith("No smaller errors") and none.endswith(": 1.")  # whose they are is no news
     assert report_bound.bound_sentences(None) == []
 
 

@@ -141,14 +141,14 @@ def table(study, name):
 def test_table_tells_drawn_water_from_none(study):
     path = table(study, "water")
     found = read_table(path).set_index(["metric", "source"])
-    assert set(found.index.get_level_values("source")) == {"drawn", "none", "real"}
+    assert set(found.index.get_level_values("source")) == {"drawn", "none", "training"}
     for name in ("amplitude", "amplitude_change", "phase", "shift", "width"):
         assert found.loc[(f"{name}_p", "drawn"), "value"] > 0.05, name
-        assert found.loc[(f"{name}_p", "real"), "value"] > 0.01, name
+        assert found.loc[(f"{name}_p", "training"), "value"] > 0.01, name
     assert found.loc[("amplitude_p", "none"), "value"] < 0.02
     accuracy = found.loc["classifier_accuracy"]
     assert accuracy.loc["drawn", "value"] < 0.7 < 0.95 < accuracy.loc["none", "value"]
-    assert (accuracy["ceiling"] == accuracy.loc["real", "value"]).all()
+    assert (accuracy["ceiling"] == accuracy.loc["training", "value"]).all()
     assert (accuracy["floor"] == accuracy.loc["none", "value"]).all()
     lines = read_table(study / "water_lines.tsv")
     peaks = lines[lines["metric"] == "amplitude"].set_index("source").eval("x * density * width")

@@ -130,14 +130,19 @@ def bound_sentences(table: pd.DataFrame | None) -> list[str]:
     if table is None:
         return []
     sentences = []
+    several = table["n_real"].nunique() > 1
     for kind, words in WORDS.items():
         own = table[table["gain"] == kind]
         if own.empty:
             continue
         parts = []
-        for (measure, source, decoder), rows in own.groupby(["measure", "source", "decoder"], sort=False, dropna=False):
-            numbers = ", ".join(f"{n:g}" for n in sorted(rows["n_real"]))
-            parts.append(f"{measure} {series_name(source, decoder)} from {numbers} real")
+        for measure, rows in own.groupby("measure", sort=False):
+            names = []
+            for (source, decoder), one in rows.groupby(["source", "decoder"], sort=False, dropna=False):
+                names.append(series_name(source, decoder))
+                if several:
+                    names[-1] += f" from {', '.join(f'{n:g}' for n in sorted(one['n_real']))} real"
+            parts.append(f"{measure}: {', '.join(names)}" if kind != NONE else f"{measure}: {len(rows)}")
         total = int(table["gain"].notna().sum())
         sentences.append(f"{words}: {len(own)} of {total}. {'; '.join(parts)}.")
     return sentences

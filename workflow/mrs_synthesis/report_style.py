@@ -71,6 +71,7 @@ METRIC_SOURCES = {
     "real_other": "other held-out real",
     "drawn": "drawn by the model",
     "none": "no water",
+    "training": "training real",
     "copier_0": "copies",
     "copier_0.5": "copies + half the noise",
     "copier_1": "copies + noise",

@@ -6,8 +6,8 @@ Real transients are those of the test scans, aligned, with the water that prepro
   their metabolites, none of their water) with white noise of each transient's SD. So only the water can differ.
 - none: the same without water, which is what a decoder gives that was trained on spectra from which it was removed: the
   floor.
-- real: real transients of the training scans: the ceiling. As many subjects, and no copies: what is found here is what
-  subjects differ by.
+- training: real transients of the training scans: the ceiling. As many subjects, and no copies: what is found here is
+  what subjects differ by.
 
 Of drawn water, values are means over `N_DRAWS` draws, each of as many subjects and transients as the real ones, and p
 values are medians: one draw of few subjects may by chance be like or unlike. All is compared in a window about water,
@@ -54,7 +54,7 @@ DESCRIPTIONS = {
     },
     "source": {
         "Description": "What is compared with held-out real transients: drawn (by the model of the nuisances), none "
-        "(no water), real (of the training subjects), or a synthesis mode"
+        "(no water), training (real transients of the training subjects)"
     },
     "value": {"Description": "The metric"},
     "ci_low": {"Description": "Lower end of the 95 % bootstrap interval over subjects; of an effect it lies too high"},
@@ -251,12 +251,12 @@ def water_table(
     windows = [windows_of(data["fids"] + data["water"], data, ppm) for _, data in learned]
     shown["training"] = windows
     rng = seeds.generator(seed, "water_table", "comparison", "real")
-    found["real"] = compare(real, windows, (sites, [str(row["site"]) for row, _ in learned]), ppm, rng, n_resamples)
-    n_source = {"real": len(learned)}
+    found["training"] = compare(real, windows, (sites, [str(row["site"]) for row, _ in learned]), ppm, rng, n_resamples)
+    n_source = {"training": len(learned)}
     lines = []
     for metric in found["drawn"]:
         for source in found:
-            limits = {"ceiling": found["real"][metric][0], "floor": found["none"][metric][0]}
+            limits = {"ceiling": found["training"][metric][0], "floor": found["none"][metric][0]}
             value, low, high = found[source][metric]
             names = {"metric": metric, "source": source, "value": value, "ci_low": low, "ci_high": high}
             lines.append(names | limits | {"n": len(real), "n_source": n_source.get(source, len(real))})
