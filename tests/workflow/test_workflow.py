@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,18 @@ def test_run_ends_with_report_and_documented_tables(tiny):
         assert set(table.columns) <= set(dictionary), name
     sources = set(read_table(tiny.results / "tables" / "concentrations.tsv")["source"])
     assert {"reference", "real", "random", "interpolation", "hybrid", "population_mean", "shrinkage"} <= sources
+
+
+def test_snakemakes_own_report_holds_every_table_by_category_with_a_caption(tiny, tmp_path):
+    done = tiny.snakemake("--report", str(tmp_path / "report.zip"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(tmp_path / "report.zip") as bundle:
+        files = {Path(name).name for name in bundle.namelist()}
+        page = bundle.read("report/report.html").decode()
+    assert files >= {f"{name}.tsv" for name in TABLES} | {"report.html", "bias.svg", "effective.svg", "config.json"}
+    for category in ("Summary", "Bias and agreement", "Effective transients", "Signal quality", "Fidelity", "Failures"):
+        assert f'"{category}"' in page, category
+    assert len(re.findall('"caption": "<p>', page)) >= len(TABLES)
 
 
 def test_study_amounts_are_those_of_the_config(tiny):

@@ -7,7 +7,6 @@ of source real, the ceiling, compares two halves of the held-out transients.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,16 +106,7 @@ def table(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m mrs_synthesis.noise_spectrum", description=__doc__.splitlines()[0])
-    parser.add_argument("--units", type=Path, required=True, help="units.tsv, one row per scan")
-    parser.add_argument("--training", type=Path, required=True, help="folder of the training set (for the splits)")
-    parser.add_argument("--derivatives", type=Path, required=True, help="folder with real and synthetic transients")
-    parser.add_argument("--modes", nargs="+", choices=noise_table.MODES, default=list(noise_table.MODES))
-    parser.add_argument("--decoders", nargs="+", choices=noise_table.DECODERS, default=list(noise_table.DECODERS))
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the confidence intervals")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--output", type=Path, required=True, help="the table, TSV; its data dictionary goes beside it")
-    a = parser.parse_args(argv)
+    a = noise_table.parser_of("noise_spectrum", __doc__).parse_args(argv)
     from mrs_synthesis.dictionary import write_described_table
     from mrs_synthesis.evaluate import read_units
 

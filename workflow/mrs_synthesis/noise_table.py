@@ -246,11 +246,11 @@ def noise_table(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
+def parser_of(module: str, text: str) -> argparse.ArgumentParser:
+    """Return the command line that the tables of the noise share."""
     parser = argparse.ArgumentParser(
-        prog="python -m mrs_synthesis.noise_table",
-        description=__doc__,
+        prog=f"python -m mrs_synthesis.{module}",
+        description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--units", type=Path, required=True, help="units.tsv, one row per scan")
@@ -261,7 +261,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the confidence intervals")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True, help="the table, TSV; its data dictionary goes beside it")
-    a = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    a = parser_of("noise_table", __doc__).parse_args(argv)
     from mrs_synthesis.dictionary import write_described_table
     from mrs_synthesis.evaluate import read_units
 
