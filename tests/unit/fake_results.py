@@ -108,6 +108,8 @@ class FakeResults:
             for name in ("desc-preproc_qc.tsv", "desc-cells_index.tsv", "desc-batched_fit.npz"):
                 (folder / f"{unit}_{name}").touch()
             return
+        raw = self.root / "rawdata" / unit[:6] / "mrs" / f"{unit}_svs.json"
+        write_json(raw, {"GeneratedBy": [{"Name": "spec2nii", "Version": "9.8.7"}]})
         qc = pd.DataFrame({"condition": np.repeat(self.conditions, 7), "transient": [*range(7)] * len(self.conditions)})
         qc["kept"] = [int(i != 3) for i in qc["transient"]]
         qc["reason"] = [None if kept else f"outlier {EVIL}" for kept in qc["kept"]]

@@ -139,6 +139,7 @@ def test_provenance(edited):
     text = edited.html.text
     assert hashlib.sha256(b"fake weights").hexdigest() in text
     assert "1234567" in text and "fakeset" in text and '"tost_margin_percent": 10' in text
+    assert "spec2nii (conversion)" in text and "9.8.7" in text
 
 
 def test_within_one_subject_and_phantom_are_said(tmp_path):

@@ -26,6 +26,10 @@ def software(study: Study) -> dict[str, str]:
             found.update(_versions(content.get(key), part))
     if torch := study.model.get("training", {}).get("torch"):
         found["torch (training)"] = str(torch)
+    raw = study.derivatives.parent / "rawdata"
+    for row in study.units[~study.units["failed"]].itertuples(index=False):
+        sidecar = read_json(raw / str(row.folder) / "mrs" / f"{row.unit}_svs.json")
+        found.update(_versions(sidecar.get("GeneratedBy"), "conversion"))
     for unit in study.shown_units(1):
         for suffix in ("desc-preproc_svs.nii.gz", "desc-cells_svs.nii.gz"):
             sidecar = read_json(sidecar_path(study.path(unit, suffix)))
