@@ -52,6 +52,7 @@ def test_grids_that_cannot_be_are_refused_before_anything_runs(tmp_path, root, c
     assert reason in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_results_accumulate(tiny, tmp_path):
     study = tiny.copy_to(tmp_path / "copy")
     only_paths = ("grid", "--rerun-triggers", "mtime", "params")
