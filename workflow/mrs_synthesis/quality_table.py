@@ -27,7 +27,7 @@ CALCULATOR = (
     "metric_calculator.py"
 )
 SPECTROVIT = "https://github.com/MICLab-Unicamp/Spectro-ViT/blob/472d764cb8c42443318413e50e716f612079ed11/metrics.py"
-FSLMRS = "https://pypi.org/project/fsl-mrs/2.4.11/"
+FSLMRS = "https://github.com/wtclarke/fsl_mrs"
 EMPTY = "Compares with nothing: says nothing of whether the spectrum is the subject's"
 
 
