@@ -20,6 +20,7 @@ from mrs_synthesis import (
     report_bland_altman,
     report_effective,
     report_figures,
+    report_quality,
     report_style,
     report_svg,
     scans,
@@ -236,3 +237,12 @@ def test_several_numbers_of_real_transients_are_a_choice_and_never_mixed():
     for n_real, own in (("2", 4.0), ("4", 5.0)):
         shown = [t["x"][0] for t in spec["traces"] if t["mode"] == "markers" and t["when"]["n_real"] == n_real]
         assert sorted(shown) == [1.0, 2.0, 3.0, own]
+
+
+def test_of_many_cells_so_many_are_drawn_that_the_quartiles_stay():
+    values = np.random.default_rng(0).exponential(size=5000)
+    thinned = report_quality.thinned(values)
+    assert len(thinned) == report_quality.MOST_POINTS
+    shares = [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert np.quantile(thinned, shares) == pytest.approx(np.quantile(values, shares), rel=0.03)
+    assert list(report_quality.thinned(values[:50])) == list(values[:50])

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-SHOWN_ROWS = 150
+SHOWN_ROWS = 100
 MOST_FIELDS = 1_000_000  # of a table; even compressed, a larger one takes megabytes
-EMBEDDED_BYTES = 4_000_000  # of all tables together, as base64: leaves the page below 15 MB
+EMBEDDED_BYTES = 1_500_000  # of all tables together, as base64: leaves the page below 15 MB
 
 
 def table_view(table: pd.DataFrame, dictionary: dict[str, Any]) -> dict[str, Any]:

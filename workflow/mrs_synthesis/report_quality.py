@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mrs_synthesis.report_style import (
     COLOURS,
     GREY,
@@ -31,6 +33,7 @@ IDENTIFIERS = ("unit", "subject", "session", "site", "cell", "source", "decoder"
 WORDS = {"challenge": "ISBI challenge:", "spectrovit": "Spectro-ViT:", "fslmrs": "FSL-MRS:", "snr": "SNR", "mse": "MSE"}
 WORDS |= {"fwhm": "FWHM", "hz": "/ Hz", "ppm": "/ ppm", "sd": "SD", "tcr": "tCr", "tnaa": "tNAA", "tcho": "tCho"}
 WORDS |= {"gaba": "GABA", "off": "(OFF)", "on": "(ON)", "diff": "(DIFF)", "unedited": ""}
+MOST_POINTS = 96  # of a source and metric in the figure
 WIDE = 100  # so many times between largest and smallest value call for a logarithmic axis
 
 
@@ -59,7 +62,7 @@ def quality_figure(table: pd.DataFrame | None) -> Figure | None:
     traces = []
     for metric in metrics:
         for (name, *_), (_, row, positions) in sorted(groups.items(), key=lambda item: item[1][0]):
-            values = table[metric].iloc[positions].dropna()
+            values = thinned(table[metric].iloc[positions].dropna().to_numpy(float))
             if not len(values):
                 continue
             traces.append(
@@ -89,6 +92,13 @@ def quality_figure(table: pd.DataFrame | None) -> Figure | None:
         "layouts": [{"when": {"metric": metric}, "layout": {"yaxis": axis}} for metric, axis in axes.items()],
         "layout": {"height": 490, "xaxis": {"tickangle": -35}},
     }
+
+
+def thinned(values: np.ndarray) -> np.ndarray:
+    """Return the values, or of many so many evenly along their order: a page must not grow with the study."""
+    if len(values) <= MOST_POINTS:
+        return values
+    return np.sort(values)[np.linspace(0, len(values) - 1, MOST_POINTS).round().astype(int)]
 
 
 def _wide(values: pd.Series) -> bool:
