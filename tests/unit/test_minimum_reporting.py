@@ -156,3 +156,12 @@ def test_a_file_without_a_header_is_named(study):
     nibabel.save(nibabel.Nifti2Image(np.zeros((1, 1, 1, 8), np.complex64), np.eye(4)), path)
     with pytest.raises(InputError, match=r"sub-1_svs\.nii\.gz: no NIfTI-MRS header"):
         run(study)
+
+
+def test_every_item_that_the_config_may_state_comes_out(study, root):
+    schema = json.loads((root / "workflow" / "schemas" / "config.schema.json").read_text())
+    texts = {key: f"stated {key}" for key in schema["properties"]["minimum_reporting"]["properties"]}
+    write_json(study / "config.json", CONFIG | {"minimum_reporting": texts})
+    _, table = run(study)
+    shown = " ".join(table.loc[table["site"] == "A", "value"])
+    assert texts and all(text in shown for text in texts.values())

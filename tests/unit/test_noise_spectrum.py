@@ -23,7 +23,7 @@ def ratios_of(folder, fids):
     plan = {"Reference": list(range(REAL, 2 * REAL)), "Replicates": [{"NReal": 2, "DynRange": [0, len(fids)]}]}
     write_json(scans.sidecar_path(path), {"Plan": plan})
     found = noise_spectrum.unit_ratios(prefix, [KIND])
-    return found["UNEDITED", "real", "n/a"], found["UNEDITED", *KIND]
+    return found["UNEDITED", "real", "n/a"][0], found["UNEDITED", *KIND][0]
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.0])

@@ -45,7 +45,7 @@ def test_ceiling_and_floor_stand_at_every_source_and_wide_ranges_are_logarithmic
     shown = [t for t in spec["traces"] if t["when"] == {"metric": "mmd", "condition": "OFF"}]
     limits = {t["name"]: (t["x"], t["y"]) for t in shown if "name" in t}
     assert limits["floor"] == (["held-out real", "random (mean)"], [4.0, 4.0])
-    assert limits["held-out real (ceiling)"][1] == [0.01, 0.01]
+    assert limits["real (ceiling)"][1] == [0.01, 0.01]
     bars = next(t["error_y"] for t in shown if t["x"] == ["random (mean)"] and "error_y" in t)
     assert (bars["array"], bars["arrayminus"]) == ([2.0], [1.0])
     axes = {one["when"]["metric"]: one["layout"]["yaxis"].get("type") for one in spec["layouts"]}

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs_synthesis.controls import CONTROLS
-from mrs_synthesis.files import read_table, write_whole
+from mrs_synthesis.files import read_table
 from mrs_synthesis.grid import ALL, NO_TRAINING, NONE
 from mrs_synthesis.report_style import BLACK, COLOURS, GREY, series_name, series_rank
 from mrs_synthesis.stage import InputError, require, run
+from mrs_synthesis.svg_figure import svg_figure
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STYLE = {"svg.hashsalt": "mrs-synthesis", "svg.fonttype": "path", "font.size": 9, "axes.spines.top": False}
-STYLE |= {"axes.spines.right": False, "axes.titlesize": 10, "axes.titlelocation": "left", "legend.frameon": False}
 COLUMNS = ("model", "seed", "n_training", "left_out_site", "test_site", "metabolite", "condition", "source")
 COLUMNS += ("decoder", "n_real", "n_total", "slope", "rmse_percent", "rmse_ci_low", "slope_ci_low", "n")
 PANELS = (("rmse_percent", "rmse", "RMS error / %"), ("slope", "slope", "slope"))
@@ -33,21 +31,6 @@ CONTROL_STYLES = {
 }
 APART = 0.02  # of the axis between two lines, so that their intervals lie side by side
 SLOPES = (-0.5, 2.0)  # intervals of few subjects reach far beyond
-
-
-@contextmanager
-def _svg(path: Path) -> Iterator[Any]:
-    """Yield a matplotlib figure and write it, without a date, when the block ends."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(layout="constrained")
-        FigureCanvasSVG(figure)
-        yield figure
-        with write_whole(path) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
 def shown_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -140,7 +123,7 @@ def write_figure(path: Path, table: pd.DataFrame) -> None:
     ratios = sorted(found, key=lambda ratio: ratio[1] != "DIFF")[:MOST]
     ticks = sorted({int(n) for n in rows["n_training"]})
     blocks, across = -(-len(ratios) // ACROSS), min(len(ratios), ACROSS)
-    with _svg(path) as figure:
+    with svg_figure(path) as figure:
         figure.set_size_inches(3.3 * across + 0.4, 4.2 * blocks + 1.1)
         panels = figure.subplots(2 * blocks, across, squeeze=False)
         for place, ratio in enumerate(ratios):

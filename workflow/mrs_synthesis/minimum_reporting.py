@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 
 GAMMA_1H = 42.577478518  # MHz/T, CODATA 2018
 MISSING = "n/a"
-# Items that only people know: what the config may state
-STATED = ("rf_coils", "additional_hardware", "voi_location", "water_suppression", "shimming", "triggering")
 COLUMNS = {
     "section": {"Description": "Section of the checklist MRSinMRS (doi 10.1002/nbm.4484)"},
     "item": {"Description": "Item of the checklist"},
     "site": {"Description": "Site whose scans the value is of"},
     "value": {"Description": "What is known; several values are separated by semicolons; missing where no file says"},
-    "from": {"Description": "Where the value was read: header (NIfTI-MRS), sheet, config, table, or software"},
+    "from": {"Description": "Where the value was read: header (NIfTI-MRS), sheet, config, table"},
 }
 
 

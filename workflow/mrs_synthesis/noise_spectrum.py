@@ -16,7 +16,7 @@ import numpy as np
 
 from mrs_synthesis import agreement, noise_table, seeds, spectra
 from mrs_synthesis.noise_statistics import differences, within
-from mrs_synthesis.stage import SkippedError, run
+from mrs_synthesis.stage import run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,20 +56,20 @@ def band_sd(fids: np.ndarray, dwell_s: float, frequency_mhz: float) -> np.ndarra
     return result
 
 
-def unit_ratios(prefix: Path, kinds: Sequence[tuple[str, str]]) -> dict[tuple[str, str, str], np.ndarray]:
-    """Return one unit's ratios (bands,) by (condition, source, decoder); arguments and errors of `read_blocks`."""
+def unit_ratios(prefix: Path, kinds: Sequence[tuple[str, str]]) -> dict[tuple[str, str, str], list[np.ndarray]]:
+    """Return one unit's ratios, one of shape (bands,), by (condition, source, decoder); arguments of `read_blocks`."""
     real, held, synthetic = noise_table.read_blocks(prefix, kinds)
     axis = (real.dwell_s, real.frequency_mhz)
     level, found = {}, {}
     for condition, fids in noise_table.with_difference(real).items():
         own = fids[held]
         level[condition] = band_sd(own, *axis)
-        found[condition, "real", "n/a"] = band_sd(own[::2], *axis) / band_sd(own[1::2], *axis)
+        found[condition, "real", "n/a"] = [band_sd(own[::2], *axis) / band_sd(own[1::2], *axis)]
     for (mode, decoder), (scan, ranges) in synthetic.items():
         for condition, fids in noise_table.with_difference(scan).items():
             blocks = [band_sd(fids[start:stop], *axis) for start, stop in ranges if stop - start > 1]
             if blocks:
-                found[condition, mode, decoder] = np.mean(blocks, axis=0) / level[condition]
+                found[condition, mode, decoder] = [np.mean(blocks, axis=0) / level[condition]]
     return found
 
 
@@ -79,15 +79,7 @@ def table(
     """Return the table; `units` are rows of units.tsv, `kinds` pairs of mode and decoder."""
     import pandas as pd
 
-    series: dict[tuple[str, str, str], dict[str, list[np.ndarray]]] = {}
-    for row in units:
-        try:
-            ratios = unit_ratios(Path(derivatives) / row["folder"] / "mrs" / row["unit"], kinds)
-        except SkippedError as error:
-            print(f"left out: {row['unit']}: {error}", flush=True)
-            continue
-        for key, values in ratios.items():
-            series.setdefault(key, {}).setdefault(row["subject"], []).append(values)
+    series = noise_table.by_subject(units, derivatives, lambda prefix: unit_ratios(prefix, kinds))
     middle = np.round((EDGES_PPM[:-1] + EDGES_PPM[1:]) / 2, 3)
     rows = []
     for (condition, source, decoder), subjects in series.items():

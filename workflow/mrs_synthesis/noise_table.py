@@ -219,21 +219,32 @@ def unit_values(prefix: Path, kinds: Sequence[tuple[str, str]]) -> dict[tuple[st
     return found
 
 
+def by_subject(
+    units: Sequence[Mapping], derivatives: Path, read: Callable[[Path], Mapping[tuple, Sequence]]
+) -> dict[tuple[str, str, str], dict[str, list]]:
+    """Return what `read` gives of every unit, whose files' names start with its argument, by key and subject.
+
+    Units that an earlier stage left out are named and passed over.
+    """
+    series: dict[tuple[str, str, str], dict[str, list]] = {}
+    for row in units:
+        try:
+            found = read(Path(derivatives) / row["folder"] / "mrs" / row["unit"])
+        except SkippedError as error:
+            print(f"left out: {row['unit']}: {error}", flush=True)
+            continue
+        for key, values in found.items():
+            series.setdefault(key, {}).setdefault(row["subject"], []).extend(values)
+    return series
+
+
 def noise_table(
     units: Sequence[Mapping], derivatives: Path, kinds: Sequence[tuple[str, str]], n_resamples: int, seed: int
 ) -> pd.DataFrame:
     """Return the table; `units` are rows of units.tsv, `kinds` pairs of mode and decoder."""
     import pandas as pd
 
-    series: dict[tuple[str, str, str], dict[str, list[Values]]] = {}
-    for row in units:
-        try:
-            values = unit_values(Path(derivatives) / row["folder"] / "mrs" / row["unit"], kinds)
-        except SkippedError as error:
-            print(f"left out: {row['unit']}: {error}", flush=True)
-            continue
-        for key, blocks in values.items():
-            series.setdefault(key, {}).setdefault(row["subject"], []).extend(blocks)
+    series = by_subject(units, derivatives, lambda prefix: unit_values(prefix, kinds))
     rows, ceilings = [], {}
     for metric in METRICS:
         for key in series:

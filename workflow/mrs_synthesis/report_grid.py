@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mrs_synthesis.grid import ALL, NO_TRAINING, NONE
 from mrs_synthesis.report_agreement import metabolite_choice
 from mrs_synthesis.report_data import CONTROLS, SYNTHETIC, filled_numbers
 from mrs_synthesis.report_style import (
@@ -27,9 +28,7 @@ from mrs_synthesis.report_style import (
 if TYPE_CHECKING:
     import pandas as pd
 
-ALL, NONE = "all", "none"  # of the columns test_site and left_out_site
 STYLES = ("solid", "dash", "dashdot", "longdash")  # by model
-NO_TRAINING = "duplicated"  # knows nothing of other subjects: the real transients alone
 
 
 def variants(table: pd.DataFrame) -> list[str]:

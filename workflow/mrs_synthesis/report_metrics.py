@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 LIMITS = {"ceiling": "line-ew-open", "wanted": "line-ew-open", "floor": "x-thin-open"}
 WIDE = 100  # so many times between largest and smallest value call for a logarithmic axis
-LIMIT_WORDS = {"ceiling": "held-out real (ceiling)", "wanted": "wanted", "floor": "floor"}
+LIMIT_WORDS = {"ceiling": "real (ceiling)", "wanted": "wanted", "floor": "floor"}
 METHODS = {"pca": "principal components", "tsne": "t-SNE"}
 SPLITS = {"training": (GREY, "circle"), "held-out": (BLUE, "circle"), "noise": (BLACK, "cross-thin-open")}
 

@@ -24,17 +24,11 @@ from mrs_synthesis.report_style import (
     series_rank,
     toggles,
 )
+from mrs_synthesis.water_lines import UNITS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURES = {
-    "amplitude": "log10 of the peak's height / subject's scale",
-    "amplitude_change": "log10 of the peak's height / subject's mean height",
-    "phase_deg": "phase relative to the subject's mean / °",
-    "shift_ppm": "place of the peak's top / ppm",
-    "width_ppm": "full width at half height / ppm",
-}
 WATERS = {
     "real": ("held-out real", BLUE, "solid"),
     "training": ("training real", SKY, "dash"),
@@ -143,7 +137,7 @@ def water_figure(table: pd.DataFrame | None) -> Figure | None:
         for s in sources
     ]
     layouts = [
-        {"when": {"metric": metric}, "layout": {"xaxis": {"title": {"text": MEASURES.get(metric, metric)}}}}
+        {"when": {"metric": metric}, "layout": {"xaxis": {"title": {"text": UNITS.get(metric, metric)}}}}
         for metric in metrics
     ]
     return {
@@ -151,7 +145,7 @@ def water_figure(table: pd.DataFrame | None) -> Figure | None:
         "arrays": {},
         "traces": traces,
         "controls": [
-            control("metric", "Measure", [(m, MEASURES.get(m, m).split(" / ")[0]) for m in metrics], kind="select"),
+            control("metric", "Measure", [(m, UNITS.get(m, m).split(" / ")[0]) for m in metrics], kind="select"),
             toggles("series", "Show", chips),
         ],
         "layouts": layouts,

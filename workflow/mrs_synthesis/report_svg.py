@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrs_synthesis.files import write_whole
 from mrs_synthesis.report_agreement import measures
 from mrs_synthesis.report_bound import N_TICKS, bound_lines
 from mrs_synthesis.report_data import CONTROLS
@@ -30,31 +27,15 @@ from mrs_synthesis.report_style import (
     series_rank,
 )
 from mrs_synthesis.report_words import SLOPE_LIMIT
+from mrs_synthesis.svg_figure import svg_figure
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mrs_synthesis.report_scans import Transients
 
-STYLE = {"svg.hashsalt": "mrs-synthesis", "svg.fonttype": "path", "font.size": 9, "axes.spines.top": False}
-STYLE |= {"axes.spines.right": False, "axes.titlesize": 10, "axes.titlelocation": "left", "legend.frameon": False}
 PANELS, ACROSS = 6, 3
 SHAPES = {"duplicated": "s", "population_mean": "D", "population_mean_noisy": "D", "shrinkage": "^", "low_rank": "v"}
-
-
-@contextmanager
-def _svg(path: Path, width: float, height: float) -> Iterator[Any]:
-    """Yield a matplotlib figure and write it, without a date, when the block ends."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        yield figure
-        with write_whole(path) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
 def _nothing(figure: Any, text: str) -> None:
@@ -66,7 +47,7 @@ def write_spectra(path: Path, statistics: dict[str, Transients]) -> None:
 
     Where every unit is one averaged spectrum, the mean and SD are those over units.
     """
-    with _svg(path, 9, 6.2) as figure:
+    with svg_figure(path, 9, 6.2) as figure:
         if not statistics:
             _nothing(figure, "no spectra")
             return
@@ -108,7 +89,7 @@ def write_bias(
 
     A line is a source, or, with the table `by_site`, a site.
     """
-    with _svg(path, 10, 4) as figure:
+    with svg_figure(path, 10, 4) as figure:
         if table is None:
             _nothing(figure, "no table of biases")
             return
@@ -163,7 +144,7 @@ def write_effective(path: Path, table: pd.DataFrame | None, n_real: float, n_tot
     n_real, n_total
         Real transients of a filled-up cell, and all of its transients, per edit condition.
     """
-    with _svg(path, 9.2, 6) as figure:
+    with svg_figure(path, 9.2, 6) as figure:
         if table is None:
             figure.set_size_inches(9.2, 1.2)
             _nothing(figure, "This study fills nothing up with synthetic transients: no effective transients.")
@@ -216,7 +197,7 @@ def write_bound(path: Path, table: pd.DataFrame) -> None:
 
     `table`: `share_of_bound` with a column ``measure``.
     """
-    with _svg(path, 9.2, 6) as figure:
+    with svg_figure(path, 9.2, 6) as figure:
         shown, handles = measures(table)[:PANELS], {}
         title = "Errors against the truth beside the physical limit"
         figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 BINS = 30
 TAILS = (0.005, 0.995)  # quantiles of all sources together that the bins reach to
 UNITS = {
-    "amplitude": "log10 of the peak's height over the subject's scale",
-    "amplitude_change": "log10 of the peak's height over the subject's mean height",
-    "phase_deg": "phase relative to the subject's circular mean, degrees",
-    "shift_ppm": "place of the peak's top, ppm",
-    "width_ppm": "full width at half height of the magnitude, ppm",
+    "amplitude": "log10 of the peak's height / subject's scale",
+    "amplitude_change": "log10 of the peak's height / subject's mean height",
+    "phase_deg": "phase relative to the subject's circular mean / °",
+    "shift_ppm": "place of the peak's top / ppm",
+    "width_ppm": "full width at half height of the magnitude / ppm",
 }
 COLUMNS = {
     "source": {
