@@ -8,6 +8,7 @@ import pytest
 
 from mrs_synthesis import cells, embedding, fidelity, fidelity_data, spectra
 from mrs_synthesis.embedding import Cloud, tsne
+from mrs_synthesis.fidelity_errors import Errors
 from mrs_synthesis.files import read_table, write_json, write_table
 from mrs_synthesis.scans import Scan, sidecar_path, write_scan
 from mrs_synthesis.seeds import generator
@@ -258,3 +259,35 @@ def test_cloud_is_thinned_over_scans():
 
 def test_tsne_of_few_points_is_missing():
     assert np.isnan(tsne(np.ones((5, 2)), 1)).all()
+
+
+def test_of_a_large_study_equal_groups_are_compared_and_all_are_averaged(tmp_path, monkeypatch):
+    for module in (fidelity, fidelity_data):
+        monkeypatch.setattr(module, "MOST_SUBJECTS", 3)
+        monkeypatch.setattr(module, "MOST_AXES_POINTS", 4 * (fidelity_data.MOST_POINTS // 3))
+    monkeypatch.setattr(embedding, "MOST_POINTS", 60)
+    made = Made(tmp_path, n=2)
+    made.reconstruct(lambda i: np.repeat(made.signals[i][:, None], 2, axis=1))
+    table, places = made.run("--modes")
+    compared = ~table["metric"].str.startswith("nmse")
+    assert set(table.loc[compared, "n"]) == {3} and set(table.loc[~compared, "n"]) == {PER}
+    said = json.loads((tmp_path / "fidelity.json").read_text())["TableDescription"]
+    assert "3 test with 3 training subjects" in said and "axes come from 4 of 5 other training subjects" in said
+    units = places[places["split"] != "training"].groupby("split")["unit"].unique()
+    assert {len(names) for names in units} == {3}
+    assert places.loc[places["split"] == "training", "unit"].nunique() == 7
+    # The mean of all training subjects, not of those compared
+    inside = (PPM >= 1.8) & (PPM <= 2.2)
+    rows = made.rows.astype(np.complex64)[:, 0][..., inside]
+    mean = rows[:PER].mean(axis=(0, 1))
+    expected = np.mean([np.sum(np.abs(mean - one) ** 2) / np.sum(np.abs(one) ** 2) for one in rows[PER:]])
+    assert value(table, "nmse_transients", "population_mean", "OFF", "1.8-2.2") == pytest.approx(expected, rel=1e-5)
+
+
+def test_errors_of_scans_with_other_metrics_are_kept_apart():
+    errors = Errors()
+    errors.add("a", {("x",): 1.0})
+    errors.add("b", {("y",): 5.0, ("x",): 3.0})
+    errors.add("a", {("x",): 2.0})
+    assert errors.means(("x",)).tolist() == [1.5, 3.0]
+    assert errors.means(("y",)).tolist() == [5.0]

@@ -6,20 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrs_synthesis import cells, memorisation, spectra
+from mrs_synthesis import cells, memorisation, memorisation_queue, neighbours, spectra
 from mrs_synthesis.files import read_table, write_json, write_table
 from mrs_synthesis.memorisation_metrics import (
     Compared,
     Group,
-    Training,
     is_flagged,
     measures,
     nndr,
     raise_noise,
     resample,
     share_below,
-    two_nearest,
 )
+from mrs_synthesis.neighbours import Training
 from mrs_synthesis.scans import Scan, sidecar_path, write_scan
 from mrs_synthesis.seeds import generator
 from mrs_synthesis.stage import InputError
@@ -50,6 +49,7 @@ class Study:
         self.rows = np.repeat(self.signals, N, axis=0) + noise(self.rng, (12 * N, W))
         entries = [
             {"row": i % 6 * N + t, "unit": unit, "subject": f"{i:02d}", "condition": "UNEDITED", "transient": t}
+            | {"site": "ab"[i % 2], "n_points": POINTS}
             | {"split": "train" if i < 6 else "test", "scale": SCALE, "noise_sd": SD * SCALE / np.sqrt(POINTS)}
             for i, unit in enumerate(self.units)
             for t in range(N)
@@ -62,8 +62,6 @@ class Study:
         write_table(folder / "units.tsv", pd.DataFrame({"unit": self.units, "folder": folders}))
         grid = {"ppm": PPM.tolist(), "n_points": POINTS, "conditions": ["UNEDITED"], "split_unit": "subject"}
         write_json(folder / "training" / "grid.json", grid)
-        for unit in self.units:
-            write_json(self.prefix(unit).with_name(f"{unit}_desc-preproc_svs.json"), {"NumberOfSpectralPoints": POINTS})
 
     def prefix(self, unit):
         return self.folder / "derivatives" / unit.split("_")[0] / "mrs" / unit
@@ -89,26 +87,18 @@ class Study:
         facts = json.loads(said.read_text())
         return read_table(output), {row["source"]: row for row in facts["verdicts"]}, facts
 
+    def said(self):
+        """What the data dictionary says of the table."""
+        return json.loads((self.folder / "memorisation.json").read_text())["TableDescription"]
+
 
 @pytest.fixture
 def study(tmp_path):
     return Study(tmp_path)
 
 
-def test_nearest_distances_in_blocks():
-    blocks = [np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[0.0, 1.0]])]
-    found = two_nearest(np.array([[0.0, 0.0], [3.0, 4.0]]), blocks)
-    assert found == pytest.approx(np.array([[0, 1], [0, np.sqrt(18)]]))
+def test_nndr_by_hand():
     assert nndr(np.array([[1.0, 4.0], [0.0, 0.0]])).tolist() == [0.25, 0]
-
-
-def test_blocks_do_not_change_what_is_nearest(monkeypatch):
-    rng = generator(1, "blocks")
-    rows, queries = noise(rng, (30, W)), noise(rng, (5, W))
-    direct = np.sort(np.linalg.norm(queries[:, None] - rows, axis=2), axis=1)[:, :2]
-    monkeypatch.setattr("mrs_synthesis.memorisation_metrics.BLOCK", 7)
-    training = Training(rows, np.arange(30), np.full(30, SD), ["a"] * 30)
-    assert training.nearest(queries)["window"] == pytest.approx(direct)
 
 
 def test_components_are_those_above_the_noise():
@@ -230,6 +220,67 @@ def test_a_decoder_with_another_noise_is_brought_to_the_same_level(study, factor
     assert values["distance_ratio_window", "random"] == pytest.approx(1, abs=0.03)
     assert verdicts["random"]["verdict"] == "not nearer"
     assert facts["noise_sd"] == pytest.approx(max(sd, SD), rel=1e-4)
+
+
+def brute_force_as_made(study, i, synthetic):
+    """Median distance of a test subject's synthetic spectra to the nearest training spectrum, over its own ones'."""
+    learned = study.rows[: 6 * N].astype(np.complex64)
+    own = study.rows[i * N : (i + 1) * N].astype(np.complex64)
+    nearest = [np.linalg.norm(part[:, None] - learned, axis=2).min(axis=1) for part in (synthetic, own)]
+    return np.median(nearest[0]) / np.median(nearest[1])
+
+
+def test_small_studies_are_compared_as_a_whole(study):
+    made = {i: study.signals[i] + noise(study.rng, (N, W), 0.8 * SD) for i in range(6, 12)}
+    study.synthesise("sampled", lambda i: made[i], 0.8 * SD)
+    table, _, facts = study.run("sampled")
+    values = table.set_index(["metric", "source"])["value"]
+    expected = np.mean([brute_force_as_made(study, i, made[i]) for i in made])
+    assert values["distance_ratio_as_made", "random"] == pytest.approx(expected, rel=1e-5)
+    assert facts["units"] == study.units[6:]
+    assert "of each scan" not in study.said() and "test subjects" not in study.said()
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """Few of everything at a time: 4 of 6 subjects, 16 of 24 transients, blocks of 50 training spectra of 144."""
+    monkeypatch.setattr(memorisation, "MOST_SUBJECTS", 4)
+    monkeypatch.setattr(memorisation, "MOST_SPECTRA", 64)
+    monkeypatch.setattr(neighbours, "BLOCK", 50)
+    monkeypatch.setattr(memorisation_queue, "QUERIES", 100)
+
+
+def test_a_large_study_is_compared_in_part_beside_all_training_spectra(study, limits):
+    study.synthesise("sampled", lambda i: study.signals[i] + noise(study.rng, (N, W)), SD)
+    counted = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            memorisation, "measures", lambda found, *more: measures(counted.setdefault(id(found), found), *more)
+        )
+        _, verdicts, facts = study.run("sampled")
+    assert len(facts["units"]) == 4
+    assert {study.units.index(unit) % 2 for unit in facts["units"]} == {0, 1}  # both sites
+    sizes = {len(part) for found in counted.values() for part in [*found.synthetic, *found.held_out]}
+    assert sizes == {16, 8}  # equal groups, and their halves
+    assert facts["training_spectra"] == {"UNEDITED": 6 * N}
+    assert "of 4 of 6 test subjects" in study.said() and "16 spectra at most" in study.said()
+    assert verdicts["random"]["verdict"] == verdicts["real_other"]["verdict"] == "not nearer"
+    for name in ("copier_0", "copier_0.5", "copier_1"):
+        assert verdicts[name]["verdict"] == "copies", name
+    assert verdicts["copier_subject"]["verdict"] == "nearer"
+
+
+def test_copies_of_the_very_last_training_spectrum_are_found(study, limits):
+    """It is in the last of three blocks; were training spectra left out as others are, it would be lost."""
+    last = study.rows[6 * N - 1]
+
+    def make(i):
+        return np.concatenate(
+            [last + noise(study.rng, (N // 2, W), SD / 2), study.signals[i] + noise(study.rng, (N // 2, W))]
+        )
+
+    study.synthesise("sampled", make, SD)
+    assert study.run("sampled")[1]["random"]["verdict"] == "copies"
 
 
 def test_a_unit_that_failed_is_left_out_and_all_are_an_error(study, capsys):

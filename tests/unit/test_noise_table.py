@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrs_synthesis import cells, noise_table, scans
+from mrs_synthesis import cells, noise_spectrum, noise_table, scans
 from mrs_synthesis import noise_statistics as statistics
 from mrs_synthesis.files import read_table, write_json, write_table
 from mrs_synthesis.stage import SkippedError
@@ -189,6 +189,7 @@ def call(study, output, *more):
 def test_table_from_files(study):
     table = call(study, study / "noise.tsv")
     assert tuple(table.columns) == noise_table.COLUMNS
+    assert "test subjects" not in json.loads((study / "noise.json").read_text())["TableDescription"]
     assert set(table["condition"]) == {"OFF", "ON", "DIFF"}
     assert set(table["metric"]) == set(noise_table.METRICS)
     dictionary = json.loads((study / "noise.json").read_text())
@@ -210,3 +211,15 @@ def test_failed_subject_is_left_out(study):
     path.write_bytes(b"")
     table = call(study, study / "noise.tsv")
     assert table["n"].max() == 2
+
+
+def test_of_many_subjects_a_part_is_read(study, monkeypatch):
+    monkeypatch.setattr(noise_table, "MOST_SUBJECTS", 2)
+    table = call(study, study / "noise.tsv")
+    assert table["n"].max() == 2
+    assert "of 2 of 3 test subjects" in json.loads((study / "noise.json").read_text())["TableDescription"]
+    flags = ["--units", study / "units.tsv", "--training", study / "training", "--derivatives", study / "derivatives"]
+    flags += ["--modes", "random", "--seed", 5, "--bootstrap", 50, "--output", study / "spectrum.tsv"]
+    noise_spectrum.main([str(flag) for flag in flags])
+    assert set(read_table(study / "spectrum.tsv")["n"]) == {2}
+    assert "of 2 of 3 test subjects" in json.loads((study / "spectrum.json").read_text())["TableDescription"]

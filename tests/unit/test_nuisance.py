@@ -241,3 +241,20 @@ def test_foreign_files_are_refused(study, tmp_path):
     np.savez(tmp_path / "x_nuisance.npz", nothing=np.zeros(1))
     with pytest.raises(InputError, match="preprocess again"):
         nuisance.read_unit(tmp_path / "x")
+
+
+def test_of_many_scans_some_of_every_site_make_the_model(study, model, monkeypatch, tmp_path):
+    monkeypatch.setattr(nuisance, "MOST_SCANS", 6)
+    monkeypatch.setattr(nuisance, "FEW_OF_SITE", 3)
+    few = fit(study)
+    assert [sum(unit["site"] == site for unit in few.units) >= 3 for site in "AB"] == [True, True]
+    assert len(few.units) == few.water.level.shape[0] == few.tracks["shift_hz"].subjects.size == 6
+    assert few.units == tuple(unit for unit in model.units if unit in few.units)  # in the order of all
+    assert few.summary()["n_training_scans"] == 8
+    assert "n_training_scans" not in model.summary()
+    few.save(tmp_path / "few.npz")
+    model.save(tmp_path / "all.npz")
+    assert nuisance.NuisanceModel.load(tmp_path / "few.npz").n_scans == 8
+    assert (tmp_path / "few.npz").stat().st_size < (tmp_path / "all.npz").stat().st_size
+    large, small = (np.median(first_points(few, site, 20)) for site in "BA")
+    assert large > 4 * small

@@ -1,6 +1,7 @@
 """Two-sample tests by subject, and the table of residual water, on groups that are and are not alike."""
 
 import json
+import weakref
 
 import fake_water
 import numpy as np
@@ -155,6 +156,7 @@ def test_table_tells_drawn_water_from_none(study):
     middle = peaks.groupby(level=0).sum()  # mean log10 height; the subjects' spread is about 0.3
     assert abs(middle["drawn"] - middle["real"]) < 0.3 < middle["real"] - middle["none"]
     about = json.loads(path.with_suffix(".json").read_text())
+    assert " of 7" not in about["TableDescription"] and set(found["n"]) == {7}
     assert {"metric", "ceiling", "floor", "n_source"} < set(about)
 
 
@@ -176,3 +178,26 @@ def test_averages_of_single_subjects_are_compared_without_a_crash(tmp_path):
     assert path.read_bytes() == table(folder, "again").read_bytes()
     assert found["amplitude_p", "drawn"] > 0.05
     assert found["amplitude_effect", "none"] > 0.5
+
+
+def test_of_a_large_study_some_scans_of_every_site_are_compared_one_in_memory(study, monkeypatch):
+    monkeypatch.setattr(water_table, "MOST_SCANS", 4)
+    monkeypatch.setattr(water_table, "N_DRAWS", 1)
+    read, alive, most = water_table.read_scans, [], []
+
+    def watched(*words):
+        for row, data in read(*words):
+            most.append(1 + sum(one() is not None for one in alive))
+            alive.append(weakref.ref(data["fids"]))
+            alive.append(weakref.ref(data["water"]))
+            yield row, data
+
+    monkeypatch.setattr(water_table, "read_scans", watched)
+    path = table(study, "limited")
+    found = read_table(path)
+    assert len(alive) == 16 and max(most) <= 3  # that before is freed when the next one has been read
+    assert set(found["n"]) == {4} and set(found.loc[found["source"] == "training", "n_source"]) == {4}
+    said = json.loads(path.with_suffix(".json").read_text())["TableDescription"]
+    assert "of 4 of 7 test scans" in said and "of 4 of 7 training scans" in said
+    values = found.set_index(["metric", "source"])["value"]
+    assert values["amplitude_effect", "none"] > values["amplitude_effect", "drawn"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mrs_synthesis.fidelity_metrics import Axes, fit_axes
+from mrs_synthesis.subset import evenly
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,11 +50,6 @@ class Cloud:
         scans = evenly(n_units, most)
         times = evenly(n_transients, max(1, most // n_units))
         return self.spectra[np.ix_(scans, times)].reshape(-1, width), np.repeat(scans, len(times))
-
-
-def evenly(n: int, most: int) -> np.ndarray:
-    """Return at most `most` of the numbers 0 to n - 1, evenly spread."""
-    return np.round(np.linspace(0, n - 1, min(n, most))).astype(int)
 
 
 def tsne(scores: np.ndarray, seed: int) -> np.ndarray:

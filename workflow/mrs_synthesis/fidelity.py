@@ -14,6 +14,9 @@ transient of all of them, and the points from the rest. Intervals leave subjects
 transients, training and test spectra are of the same subjects, single transients count as independent, and there are no
 intervals.
 
+Of a large study, `fidelity_data.MOST_SUBJECTS` subjects are compared; errors of reconstructions and the mean of the
+training subjects are those of all.
+
 ``nmse`` compares a reconstruction with the very transients that it was made of; for it ``real`` is the noise's share of
 their energy, which a reconstruction free of noise is off by.
 """
@@ -29,15 +32,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mrs_synthesis import fidelity_metrics as metrics
-from mrs_synthesis import seeds, two_sample
+from mrs_synthesis import seeds, subset, two_sample
 from mrs_synthesis.embedding import Cloud, descriptions, embed
 from mrs_synthesis.fidelity_data import (
     LEVELS,
+    MOST_AXES_POINTS,
+    MOST_POINTS,
+    MOST_SUBJECTS,
     NOISE,
     POPULATION_NOISY,
     REAL,
     RECONSTRUCTION,
     Key,
+    ScanRows,
     Sizes,
     Study,
     Unit,
@@ -47,7 +54,7 @@ from mrs_synthesis.fidelity_data import (
     common_sizes,
     picked,
 )
-from mrs_synthesis.fidelity_errors import reconstruction_errors, whole_region
+from mrs_synthesis.fidelity_errors import Errors, error_rows, reconstruction_errors, whole_region
 from mrs_synthesis.stage import InputError, run
 
 if TYPE_CHECKING:
@@ -114,12 +121,12 @@ class Groups:
     points
         By source, of each of these scans.
     errors
-        NMSE by metric, source, condition and region, then by subject a value for each scan.
+        NMSE of all scans.
     """
 
     units: list[Unit] = field(default_factory=list)
     points: dict[Key, list[Points]] = field(default_factory=dict)
-    errors: dict[tuple, dict[str, list[float]]] = field(default_factory=dict)
+    errors: Errors = field(default_factory=Errors)
 
 
 def points_of(blocks: Sequence[np.ndarray], sizes: Sizes, inside: np.ndarray, names: tuple) -> Points:
@@ -151,18 +158,24 @@ def halves(spectra: np.ndarray, apart: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_training(
-    study: Study, chosen: Sequence[tuple], sizes: Sizes, inside: np.ndarray, apart: bool, seed: int
+    study: Study, scans: Sequence[ScanRows], used: set[str], sizes: Sizes, inside: np.ndarray, apart: bool, seed: int
 ) -> tuple[list[Points], list[Points], dict[str, float], np.ndarray]:
-    """Return the training scans' points, those for axes, noise SDs by level, and mean spectrum (conditions, W)."""
-    found, levels, means = ([], []), [], []
-    for name, own in chosen:
-        unit = study.read(name, own)
-        for points, part in zip(found, halves(unit.spectra, apart), strict=True):
-            points.append(points_of([part], sizes, inside, (seed, "fidelity", name, "averages")))
-        levels.append(levels_of(unit, sizes))
-        means.append(unit.spectra.mean(axis=1))
-    sd = {level: float(np.sqrt(np.mean([one[level] ** 2 for one in levels]))) for level in LEVELS}
-    return *found, sd, np.mean(means, axis=0)
+    """Return points and those for axes of the scans that are `used`, and of all noise SDs by level and the mean.
+
+    The mean spectrum has shape (conditions, W). One scan is in memory at a time.
+    """
+    found, squares, total = ([], []), {level: [] for level in LEVELS}, None
+    for scan in scans:
+        unit = study.read(scan)
+        if scan.unit in used:
+            for points, part in zip(found, halves(unit.spectra, apart), strict=True):
+                points.append(points_of([part], sizes, inside, (seed, "fidelity", scan.unit, "averages")))
+        for level, sd in levels_of(unit, sizes).items():
+            squares[level].append(sd**2)
+        mean = unit.spectra.mean(axis=1)
+        total = mean if total is None else total + mean
+    sd = {level: float(np.sqrt(np.mean(values))) for level, values in squares.items()}
+    return *found, sd, (total / np.int64(len(scans))).astype(total.dtype)
 
 
 def read_tested(
@@ -170,16 +183,14 @@ def read_tested(
 ) -> Groups:
     """Return what all test scans give; `compared` are the scans whose points are."""
     groups = Groups()
-    for name, own, ranges in tested:
-        unit = study.read(name, own)
+    for scan, ranges in tested:
+        name, unit = scan.unit, study.read(scan)
         sources = {REAL: [unit.spectra]}
-        for key, blocks in study.made(unit, ranges):
+        for key, blocks in study.made(unit, ranges if name in compared else {}):
             if key == RECONSTRUCTION:
                 rng = seeds.generator(seed, "fidelity", name, "nmse noise")
-                for where, value in reconstruction_errors(unit, blocks[0], mean, study, rng).items():
-                    groups.errors.setdefault(where, {}).setdefault(unit.subject, []).append(value)
-            if name in compared:
-                sources[key] = blocks
+                groups.errors.add(unit.subject, reconstruction_errors(unit, blocks[0], mean, study, rng))
+            sources[key] = blocks
         if name not in compared:
             continue
         names = (seed, "fidelity", name, "averages")  # the same transients of the real ones and of the reconstruction
@@ -280,20 +291,6 @@ def comparison_rows(
     return rows
 
 
-def error_rows(errors: Mapping[tuple, Mapping[str, Sequence[float]]], by_subject: bool, a) -> list[dict]:
-    """Return the table's rows of NMSE: means over subjects, with bootstrap intervals."""
-    rows = []
-    for (metric, key, condition, region), subjects in errors.items():
-        values = np.array([np.mean(scans) for scans in subjects.values()])
-        low = high = np.nan
-        if by_subject and len(values) >= metrics.FEWEST_SUBJECTS:
-            rng = seeds.generator(a.seed, "fidelity", metric, condition, region, *key)
-            low, high = np.percentile(rng.choice(values, (a.bootstrap, len(values))).mean(axis=1), [2.5, 97.5])
-        names = {"metric": metric, "source": key[0], "decoder": key[1], "condition": condition, "region_ppm": region}
-        rows.append(names | {"value": values.mean(), "ci_low": low, "ci_high": high, "n": len(values)})
-    return rows
-
-
 def with_limits(rows: Sequence[dict]) -> pd.DataFrame:
     """Return the table, with ceiling and floor; metrics that could not be had are left out."""
     import pandas as pd
@@ -314,33 +311,33 @@ def fidelity(a: argparse.Namespace) -> tuple[tuple[pd.DataFrame, str], tuple]:
     trained = study.units("train")
     if not trained:
         raise InputError(f"{a.training}: no row of split train; assemble it again")
-    scans = [
-        {str(own["subject"].iloc[0]): one for one in reversed(part) for own in [one[1]]} for part in (tested, trained)
-    ]
-    n = min(map(len, scans))
-    places = [{subject: str(one[1]["site"].iloc[0]) for subject, one in part.items()} for part in scans]
+    scans = [{one.subject: one for one in reversed(part)} for part in ([scan for scan, _ in tested], trained)]
+    n = min(*map(len, scans), MOST_SUBJECTS)
+    places = [{subject: one.site for subject, one in part.items()} for part in scans]
     chosen = [choose_subjects(places[0], [], n, seeds.generator(a.seed, "fidelity", "test"))]
     wanted = [places[0][subject] for subject in chosen[0]]
     chosen.append(choose_subjects(places[1], wanted, n, seeds.generator(a.seed, "fidelity", "train")))
-    compared = {scans[0][subject][0] for subject in chosen[0]}
-    learned = [scans[1][subject] for subject in sorted(scans[1])]
-    used = [one for one in tested if one[0] in compared]
-    reference = np.array([subject in chosen[1] for subject in sorted(scans[1])])
+    compared = {scans[0][subject].unit for subject in chosen[0]}
+    others = {subject: places[1][subject] for subject in sorted(places[1]) if subject not in chosen[1]}
+    for_axes = subset.subjects(others, MOST_AXES_POINTS // (MOST_POINTS // n), a.seed, "fidelity", "axes")
+    learned = [scans[1][subject] for subject in sorted([*chosen[1], *for_axes])]
+    used = [one for one in tested if one[0].unit in compared]
+    reference = np.array([scan.subject in chosen[1] for scan in learned])
     apart = np.sum(~reference) >= n
-    counts = [own["transient"].nunique() for _, own, _ in used]
-    for _, own in learned:
-        n_transients = own["transient"].nunique()
-        counts.append(halves(np.empty((1, n_transients, 0)), apart)[0].shape[1])
-    sizes = common_sizes(n, counts, [ranges for _, _, ranges in used])
+    counts = [scan.n_transients for scan, _ in used]
+    counts += [halves(np.empty((1, scan.n_transients, 0)), apart)[0].shape[1] for scan in learned]
+    sizes = common_sizes(n, counts, [ranges for _, ranges in used])
     low, high = whole_region(study.ppm)
     inside = np.flatnonzero((study.ppm >= low) & (study.ppm <= high))
-    points, for_axes, sd, mean = read_training(study, learned, sizes, inside, apart, a.seed)
+    whole = [scans[1][subject] for subject in sorted(scans[1])]
+    names = {scan.unit for scan in learned}
+    points, for_axes_points, sd, mean = read_training(study, whole, names, sizes, inside, apart, a.seed)
     groups = read_tested(study, tested, compared, sizes, mean, inside, a.seed)
     sites = ([places[1][subject] for subject in sorted(chosen[1])], [unit.site for unit in groups.units])
-    rows = error_rows(groups.errors, study.by_subject, a)
+    rows = error_rows(groups.errors, study.by_subject, a.bootstrap, a.seed)
     for level in points[0]:
-        every, others = (np.stack([one[level] for one in part]) for part in (points, for_axes))
-        axes_of = others[~reference] if apart else others
+        every, rest = (np.stack([one[level] for one in part]) for part in (points, for_axes_points))
+        axes_of = rest[~reference] if apart else rest
         rows += comparison_rows(study, level, axes_of, every[reference], sd[level], sites, groups, a)
     axes = "; ".join(dict.fromkeys(row.pop("axes") for row in rows if "axes" in row))
     kinds_of_points = f"{sizes.n_transients} transient(s)"
@@ -350,6 +347,8 @@ def fidelity(a: argparse.Namespace) -> tuple[tuple[pd.DataFrame, str], tuple]:
         f"One metric of one source's spectra. Compared are {n} test with {n} training subjects, of each "
         f"{kinds_of_points}, on {axes}"
     )
+    if len(for_axes) < len(others):
+        about += f"; axes come from {len(for_axes)} of {len(others)} other training subjects, every site its share"
     if not study.by_subject:
         about += "; training and test transients are of the same subjects"
 
@@ -358,7 +357,7 @@ def fidelity(a: argparse.Namespace) -> tuple[tuple[pd.DataFrame, str], tuple]:
         return Cloud(split, *key, *zip(*units, strict=True), whole.reshape(*whole.shape[:2], -1))
 
     names = [(unit.unit, unit.site) for unit in groups.units]
-    clouds = [cloud("training", REAL, points, [(name, str(own["site"].iloc[0])) for name, own in learned])]
+    clouds = [cloud("training", REAL, points, [(scan.unit, scan.site) for scan in learned])]
     for key, values in groups.points.items():
         split = {REAL: "held-out", NOISE: "noise"}.get(key, "synthetic")
         if key != POPULATION_NOISY:

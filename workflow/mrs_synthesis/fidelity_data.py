@@ -9,20 +9,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import cells
+from mrs_synthesis import cells, study_index
 from mrs_synthesis.assemble import read_preprocessed, unit_spectra
-from mrs_synthesis.embedding import evenly
 from mrs_synthesis.stage import InputError, SkippedError, require
-
-if TYPE_CHECKING:
-    import pandas as pd
+from mrs_synthesis.subset import evenly
 
 INDEX = ("row", "unit", "subject", "site", "condition", "transient", "split", "scale", "noise_sd", "n_points")
-MOST_POINTS = 400  # of a group in a comparison
+MOST_POINTS = 400  # of a group in a comparison: all pairs of points are compared
+# Of a group: intervals over so many have half widths of 0.14 SDs, and of each two points are left
+MOST_SUBJECTS = 200
+MOST_AXES_POINTS = 2000  # on top of those of the group: axes of a spectrum of some 1000 numbers
 REAL, RECONSTRUCTION = ("real", None), ("reconstruction", "mean")
 NOISE, POPULATION, POPULATION_NOISY = ("noise", None), ("population_mean", None), ("population_mean_noisy", None)
 LEVELS = ("transients", "averages")
@@ -57,6 +56,17 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class ScanRows:
+    """Which rows of the study's index are a scan's transients of one split, and how many transients these are."""
+
+    unit: str
+    subject: str
+    site: str
+    n_transients: int
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
 class Sizes:
     """How many points of a scan take part in a comparison: so many transients, and averages of so many transients."""
 
@@ -83,38 +93,40 @@ class Study:
 
     def __init__(self, training: Path, heldout: Path, units: Path, derivatives: Path) -> None:
         from mrs_synthesis.files import read_table
-        from mrs_synthesis.training_set import read_index
 
-        self.index = read_index(training, heldout, INDEX)
+        self.index = study_index.read(training, heldout, INDEX)
         try:
             self.folders = read_table(require(units), ("unit", "folder")).set_index("unit")["folder"]
             grid = json.loads(require(Path(training) / "grid.json").read_text())
             self.ppm, self.conditions = np.array(grid["ppm"], float), tuple(grid["conditions"])
             self.by_subject = grid["split_unit"] == "subject"
-            self.rows = {
-                split: np.load(require(Path(folder) / "spectra.npy"), mmap_mode="r", allow_pickle=False)
-                for split, folder in (("train", training), ("test", heldout))
-            }
         except (KeyError, ValueError) as error:
             raise InputError(
                 f"{training}, {heldout}: not a training and a held-out set ({error}); assemble again"
             ) from (None)
+        folders = {"train": training, "test": heldout}
+        self.rows = {split: study_index.Spectra(Path(folder) / "spectra.npy") for split, folder in folders.items()}
         self.derivatives = Path(derivatives)
 
-    def units(self, split: str) -> list[tuple[str, pd.DataFrame]]:
-        """Return the scans of a split, by name, with their rows of the index."""
-        return list(self.index[self.index["split"] == split].groupby("unit", sort=True))
+    def units(self, split: str) -> list[ScanRows]:
+        """Return the scans of a split, by name."""
+        part = self.index[self.index["split"] == split]
+        found = []
+        for unit, places in part.groupby("unit", sort=True, observed=True).indices.items():
+            first = part.iloc[places[0]]
+            n = part["transient"].iloc[places].nunique()
+            found.append(ScanRows(unit, str(first["subject"]), str(first["site"]), n, part.index[places].to_numpy()))
+        return found
 
-    def read(self, unit: str, own: pd.DataFrame) -> Unit:
-        """Return the real transients of a scan, given its rows of the index."""
+    def read(self, scan: ScanRows) -> Unit:
+        """Return the real transients of a scan."""
+        own = self.index.iloc[scan.rows]
         first = own.iloc[0]
         tables = [own.pivot(index="transient", columns="condition", values=name) for name in ("row", "noise_sd")]
         rows, noise = (table[list(self.conditions)].to_numpy().T for table in tables)
-        spectra = np.array(self.rows[first["split"]][rows])
+        spectra = self.rows[first["split"]][rows]
         noise = noise * np.sqrt(first["n_points"]) / first["scale"]
-        return Unit(
-            unit, str(first["subject"]), str(first["site"]), tables[0].index.to_numpy(), spectra, noise, first["scale"]
-        )
+        return Unit(scan.unit, scan.subject, scan.site, tables[0].index.to_numpy(), spectra, noise, first["scale"])
 
     def paths(self, unit: str, kinds: Sequence[Key]) -> dict[Key, Path]:
         """Return the files of a test scan: its reconstruction, and its synthetic transients of each kind."""
@@ -123,8 +135,8 @@ class Study:
             kind: cells.synthetic_path(prefix, *kind) for kind in kinds
         }
 
-    def tested(self, kinds: Sequence[Key]) -> list[tuple[str, pd.DataFrame, dict[Key, list[tuple[int, int]]]]]:
-        """Return every test scan that has all files, its rows of the index, and by kind the replicates' positions.
+    def tested(self, kinds: Sequence[Key]) -> list[tuple[ScanRows, dict[Key, list[tuple[int, int]]]]]:
+        """Return every test scan that has all files, and by kind the replicates' positions.
 
         Raises
         ------
@@ -132,16 +144,15 @@ class Study:
             If there is none.
         """
         found = []
-        for unit, own in self.units("test"):
+        for scan in self.units("test"):
             try:
-                ranges = {
-                    key: ranges_of(path) for key, path in self.paths(unit, kinds).items() if key != RECONSTRUCTION
-                }
-                require(self.paths(unit, [])[RECONSTRUCTION])
+                paths = self.paths(scan.unit, kinds)
+                ranges = {key: ranges_of(path) for key, path in paths.items() if key != RECONSTRUCTION}
+                require(paths[RECONSTRUCTION])
             except SkippedError as error:
-                print(f"left out: {unit}: {error}", flush=True)
+                print(f"left out: {scan.unit}: {error}", flush=True)
                 continue
-            found.append((unit, own, ranges))
+            found.append((scan, ranges))
         if not found:
             raise InputError(f"{self.derivatives}: no test scan with a reconstruction and all synthetic transients")
         return found
@@ -205,7 +216,7 @@ def common_sizes(
     n_transients
         Of every scan.
     ranges
-        Of every test scan, as of `Study.tested`.
+        Of every scan that is compared, as of `Study.tested`.
     """
     lengths = [[stop - start for start, stop in blocks] for unit in ranges for blocks in unit.values()]
     most = max(1, MOST_POINTS // n_subjects)

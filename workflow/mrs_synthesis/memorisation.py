@@ -14,6 +14,9 @@ other), ``real_other`` (those of other held-out subjects), ``population_mean_noi
 is central is nearer to all). Copies: ``copier_0``, ``copier_0.5``, ``copier_1`` (training spectra plus fresh noise of
 so many measured SDs), ``copier_subject`` (the mean of a training subject plus noise: not a spectrum is copied, but a
 person; found in the components only).
+
+Copies can be of any training spectrum, so that all of these are searched. Of the others, which are many in a large
+study, `MOST_SPECTRA` of each source and condition are asked, evenly of `MOST_SUBJECTS` subjects, every site its share.
 """
 
 from __future__ import annotations
@@ -26,16 +29,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import cells, seeds
+from mrs_synthesis import cells, seeds, study_index, subset
 from mrs_synthesis.assemble import preprocessed_path, read_preprocessed, unit_spectra
-from mrs_synthesis.memorisation_metrics import Compared, Group, Training, is_flagged, measures, raise_noise, resample
+from mrs_synthesis.memorisation_controls import other_subjects
+from mrs_synthesis.memorisation_metrics import Group, is_flagged, measures, resample
+from mrs_synthesis.memorisation_queue import Queue
+from mrs_synthesis.neighbours import Training
 from mrs_synthesis.stage import InputError, SkippedError, require, run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COPIER_NOISE = (0.0, 0.5, 1.0)
 FEWEST_HELD_OUT = 2
+# Which training spectrum is nearest is asked for all of them, of a limited number of others: the time for all pairs
+# would grow as the square of the number of subjects. At 1 %, the standard error of a share is then 0.16 %; intervals
+# over so many subjects have half widths of 0.17 SDs.
+MOST_SUBJECTS = 128
+MOST_SPECTRA = 4096  # of each source and condition
 DESCRIPTIONS = {
     "metric": {
         "Description": "Synthetic against held-out real transients. distance_ratio: median distance to the nearest "
@@ -89,18 +99,13 @@ def read_sidecar(path: Path) -> dict:
         raise InputError(f"{sidecar_path(path)}: not JSON ({error}); run the stage that writes it again") from None
 
 
-def n_points(path: Path) -> int:
-    """Return the number of points of the FIDs of a preprocessed scan."""
-    try:
-        return int(read_sidecar(path)["NumberOfSpectralPoints"])
-    except KeyError:
-        raise InputError(f"{path}: sidecar without NumberOfSpectralPoints; preprocess it again") from None
-
-
-def read_synthetic(path: Path, ppm: np.ndarray, conditions: Sequence[str]) -> tuple[dict[str, Group], dict]:
+def read_synthetic(
+    path: Path, ppm: np.ndarray, conditions: Sequence[str], most: int
+) -> tuple[dict[str, Group], dict, int]:
     """Read one file of synthetic transients as groups by condition, in the training set's scale, and its sidecar.
 
-    Of several n_real only the smallest's transients are taken.
+    Of several n_real only the smallest's transients are taken, of these at most `most`, evenly over the replicates;
+    how many they were without this comes last.
 
     Raises
     ------
@@ -125,92 +130,14 @@ def read_synthetic(path: Path, ppm: np.ndarray, conditions: Sequence[str]) -> tu
         own = facts.get("DecoderSD", measured[:, None] * np.sqrt(scan.n_points) / scale)
         noise[:, part] = 0.0 if decoder == "mean" else own
     taken = np.r_[tuple(part for part, _, _ in parts)]
-    return {name: Group(values[c, taken], noise[c, taken]) for c, name in enumerate(conditions)}, facts
+    few = taken[subset.evenly(len(taken), most)]
+    return {name: Group(values[c, few], noise[c, few]) for c, name in enumerate(conditions)}, facts, len(taken)
 
 
 def highest_noise(held_out: pd.DataFrame, paths: Sequence[Path]) -> float:
     """Return the highest RMS noise SD of a unit's held-out transients, or the highest SD that a decoder states."""
-    levels = (held_out["sd"] ** 2).groupby([held_out["unit"], held_out["condition"]]).mean() ** 0.5
+    levels = (held_out["sd"] ** 2).groupby([held_out["unit"], held_out["condition"]], observed=True).mean() ** 0.5
     return float(max(levels.max(), *(float(read_sidecar(path).get("DecoderSD", 0)) for path in paths)))
-
-
-def control_groups(held_out: Group, training: Training, rng: np.random.Generator) -> dict[str, Group]:
-    """Return the controls that are made of training spectra, as many of each as there are held-out transients."""
-    n, level = len(held_out.values), np.sqrt(np.mean(held_out.noise_sd**2))
-    groups = {}
-    for share in COPIER_NOISE:
-        picks = rng.integers(len(training.rows), size=n)
-        real, imaginary = rng.standard_normal((2, *held_out.values.shape))
-        values = training.spectra[training.rows[picks]] + share * level * (real + 1j * imaginary)
-        groups[f"copier_{share:g}"] = Group(values, np.hypot(training.noise_sd[picks], share * level))
-    means = training.subject_means()
-    groups["copier_subject"] = Group(means[rng.integers(len(means), size=n)], np.zeros(n))
-    groups["population_mean_noisy"] = Group(np.broadcast_to(means.mean(axis=0), held_out.values.shape), np.zeros(n))
-    return groups
-
-
-def other_subjects(
-    unit: str, subject: str, tests: pd.DataFrame, rows: np.ndarray, rng: np.random.Generator
-) -> Group | None:
-    """Return held-out transients of other subjects, as many as the unit has (`tests`: one condition); None without."""
-    others = tests[tests["subject"] != subject]
-    if others.empty:
-        return None
-    n = int((tests["unit"] == unit).sum())
-    picked = others.iloc[np.sort(rng.choice(len(others), size=min(n, len(others)), replace=False))]
-    return Group(np.array(rows[picked["row"]]), picked["sd"].to_numpy())
-
-
-def add_unit(
-    found: dict,
-    subject: str,
-    sources: dict[tuple, Group],
-    held_out: Group,
-    training: Training,
-    level: float,
-    names: tuple,
-) -> None:
-    """Append one unit's and condition's distances of all sources and controls to `found`.
-
-    Parameters
-    ----------
-    found
-        `Compared` by (condition, source, decoder, space).
-    subject, names
-        The unit's subject; seed, unit and condition, which name the random streams.
-    sources
-        Groups by (source, decoder).
-    held_out, training, level
-        The unit's held-out transients; the training spectra; the noise SD that all are raised to.
-    """
-    seed, unit, condition = names
-
-    def stream(*what: str) -> np.random.Generator:
-        return seeds.generator(seed, "memorisation", unit, condition, *what)
-
-    def put(key: tuple, space: str, synthetic: np.ndarray, real: np.ndarray) -> None:
-        entry = found.setdefault((condition, *key, space), Compared())
-        entry.subjects.append(subject)
-        entry.synthetic.append(synthetic)
-        entry.held_out.append(real)
-
-    controls = control_groups(held_out, training, stream("controls"))
-    groups = {(name, "n/a"): group for name, group in controls.items()} | sources
-    as_made = training.nearest_of([held_out.values, *(group.values for group in groups.values())], ["window"])
-    raised = training.nearest_of(
-        [
-            raise_noise(held_out, level, stream("held out")),
-            *(raise_noise(group, level, stream(*key)) for key, group in groups.items()),
-        ]
-    )
-    halves = np.array_split(stream("halves").permutation(len(held_out.values)), 2)
-    for space, (real, *others) in raised.items():
-        put(("real", "n/a"), space, *(real[half] for half in halves))
-        for key, distances in zip(groups, others, strict=True):
-            put(key, space, distances, real)
-    real, *others = as_made["window"]
-    for key, distances in zip(groups, others, strict=True):
-        put(key, "as_made", distances, real)
 
 
 def table_of(found: dict, seed: int) -> pd.DataFrame:
@@ -261,48 +188,12 @@ def verdicts(table: pd.DataFrame) -> list[dict]:
     return rows
 
 
-def study(
-    training: Path,
-    heldout: Path,
-    derivatives: Path,
-    units_path: Path,
-    modes: Sequence[str],
-    decoders: Sequence[str],
-    seed: int,
-) -> tuple[pd.DataFrame, dict]:
-    """Return the table and the facts beside it.
-
-    Raises
-    ------
-    InputError
-        If no unit of the test split has synthetic transients and at least `FEWEST_HELD_OUT` real ones.
-    """
-    from mrs_synthesis.files import read_table
-    from mrs_synthesis.training_set import read_index
-
-    index = read_index(training, heldout, ("row", "unit", "subject", "condition", "split", "scale", "noise_sd"))
-    if not (index["split"] == "test").any():
-        raise InputError(f"{heldout}/index.tsv: no row of split test; nothing can be compared")
-    try:
-        folders = read_table(units_path, ("unit", "folder")).set_index("unit")["folder"]
-        grid = json.loads((training / "grid.json").read_text())
-        learned, rows = (
-            np.load(folder / "spectra.npy", mmap_mode="r", allow_pickle=False) for folder in (training, heldout)
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(f"{training}, {heldout}: no training or held-out set ({error}); assemble them first") from None
-    ppm, conditions = np.array(grid["ppm"]), grid["conditions"]
-    # A bin's noise is that of the FID times the root of the unit's own number of points
-    points = {unit: n_points(preprocessed_path(derivatives, folders[unit], unit)) for unit in index["unit"].unique()}
-    index["sd"] = index["noise_sd"] * np.sqrt(index["unit"].map(points)) / index["scale"]
-    sets = {}
-    for name in conditions:
-        part = index[(index["split"] == "train") & (index["condition"] == name)]
-        sets[name] = Training(learned, part["row"].to_numpy(), part["sd"].to_numpy(), part["subject"].to_numpy(str))
-    kinds = [(mode, decoder) for mode in modes for decoder in decoders]
-    tests = index[index["split"] == "test"]
+def usable(
+    tests: pd.DataFrame, derivatives: Path, folders: pd.Series, kinds: Sequence[tuple[str, str]]
+) -> dict[str, dict[tuple, Path]]:
+    """Return the files of synthetic transients by kind, of every test unit that can be compared; others are named."""
     files = {}
-    for unit, own in tests.groupby("unit", sort=True):
+    for unit, own in tests.groupby("unit", sort=True, observed=True):
         base = preprocessed_path(derivatives, folders[unit], unit).parent / unit
         paths = {kind: cells.synthetic_path(base, *kind) for kind in kinds}
         try:
@@ -311,7 +202,7 @@ def study(
         except SkippedError as error:
             print(f"left out: {unit}: {error}", flush=True)
             continue
-        if own.groupby("condition").size().min() < FEWEST_HELD_OUT:
+        if own.groupby("condition", observed=True).size().min() < FEWEST_HELD_OUT:
             print(f"left out: {unit}: fewer than {FEWEST_HELD_OUT} held-out transients", flush=True)
             continue
         files[unit] = paths
@@ -319,24 +210,87 @@ def study(
         raise InputError(
             f"{derivatives}: no test unit with synthetic and {FEWEST_HELD_OUT} real transients; see the failures"
         )
+    return files
+
+
+def thinned(tests: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return at most `most` rows of each unit and condition, evenly over the scan, in the order of the index."""
+    parts = tests.groupby(["unit", "condition"], sort=False, observed=True).indices.values()
+    return tests.iloc[np.sort(np.concatenate([part[subset.evenly(len(part), most)] for part in parts]))]
+
+
+def study(
+    training: Path,
+    heldout: Path,
+    derivatives: Path,
+    units_path: Path,
+    modes: Sequence[str],
+    decoders: Sequence[str],
+    seed: int,
+) -> tuple[pd.DataFrame, dict, str]:
+    """Return the table, the facts beside it, and what was left out, in words: nothing unless the study is large.
+
+    Raises
+    ------
+    InputError
+        If no unit of the test split has synthetic transients and at least `FEWEST_HELD_OUT` real ones.
+    """
+    from mrs_synthesis.files import read_table
+
+    columns = ("row", "unit", "subject", "site", "condition", "split", "scale", "noise_sd", "n_points")
+    index = study_index.read(training, heldout, columns)
+    if not (index["split"] == "test").any():
+        raise InputError(f"{heldout}/index.tsv: no row of split test; nothing can be compared")
+    try:
+        folders = read_table(units_path, ("unit", "folder")).set_index("unit")["folder"]
+        grid = json.loads((training / "grid.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{training}, {heldout}: no training or held-out set ({error}); assemble them first") from None
+    learned, rows = (study_index.Spectra(folder / "spectra.npy") for folder in (training, heldout))
+    ppm, conditions = np.array(grid["ppm"]), grid["conditions"]
+    # A bin's noise is that of the FID times the root of the unit's own number of points
+    index["sd"] = index["noise_sd"] * np.sqrt(index["n_points"]) / index["scale"]
+    sets = {}
+    for name in conditions:
+        part = index[(index["split"] == "train") & (index["condition"] == name)]
+        who = part["subject"].cat.codes.to_numpy()
+        sets[name] = Training(learned, part["row"].to_numpy(), part["sd"].to_numpy(), who)
+    kinds = [(mode, decoder) for mode in modes for decoder in decoders]
+    tests = index[index["split"] == "test"]
+    del index
+    files = usable(tests, derivatives, folders, kinds)
+    every = tests.drop_duplicates("unit").set_index("unit")
+    sites = {str(every.at[unit, "subject"]): str(every.at[unit, "site"]) for unit in files}
+    chosen = subset.subjects(sites, MOST_SUBJECTS, seed, "memorisation", "subjects")
+    files = {unit: files[unit] for unit in files if every.at[unit, "subject"] in chosen}
     tests = tests[tests["unit"].isin(files)]
     level = highest_noise(tests, [path for paths in files.values() for path in paths.values()])
+    most = max(FEWEST_HELD_OUT, MOST_SPECTRA // len(files))
+    longest = tests.groupby(["unit", "condition"], observed=True).size().max()
+    tests = thinned(tests, most)
     found, models = {}, set()
+    queues = {name: Queue(name, sets[name], level, found) for name in conditions}
+    pools = {name: tests[tests["condition"] == name] for name in conditions}
     for unit, paths in files.items():
-        own = tests[tests["unit"] == unit]
-        subject = str(own["subject"].iloc[0])
+        subject = str(every.at[unit, "subject"])
         groups = {}
         for kind, path in paths.items():
-            groups[kind], facts = read_synthetic(path, ppm, conditions)
+            groups[kind], facts, n = read_synthetic(path, ppm, conditions, most)
+            longest = max(longest, n)
             models.add(facts.get("ModelSHA256"))
-        for name in conditions:
-            part = own[own["condition"] == name]
-            held_out = Group(np.array(rows[part["row"]]), part["sd"].to_numpy())
+        for name, queue in queues.items():
+            pool, rng = pools[name], seeds.generator(seed, "memorisation", unit, name, "others")
+            part = pool[pool["unit"] == unit]
+            held_out = Group(rows[part["row"].to_numpy()], part["sd"].to_numpy())
             sources = {kind: group[name] for kind, group in groups.items()}
-            pool, rng = tests[tests["condition"] == name], seeds.generator(seed, "memorisation", unit, name, "others")
             if (others := other_subjects(unit, subject, pool, rows, rng)) is not None:
                 sources = {("real_other", "n/a"): others} | sources
-            add_unit(found, subject, sources, held_out, sets[name], level, (seed, unit, name))
+            queue.add(subject, sources, held_out, seed, unit)
+        if any(queue.full() for queue in queues.values()):
+            for queue in queues.values():
+                queue.flush()
+    for queue in queues.values():
+        queue.flush()
     table = table_of(found, seed)
     facts = {
         "model_sha256": sorted(filter(None, models)),
@@ -347,7 +301,10 @@ def study(
         "components": {name: one.basis.shape[1] for name, one in sets.items()},
         "verdicts": verdicts(table),
     }
-    return table, facts
+    few = len(chosen) < len(sites)
+    left = f"; of {len(chosen)} of {len(sites)} test subjects, every site its share" if few else ""
+    left += f"; of each scan, source and condition {most} spectra at most, evenly spread" if longest > most else ""
+    return table, facts, left + ("; beside all training spectra" if left else "")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -370,9 +327,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mrs_synthesis.dictionary import write_described_table
     from mrs_synthesis.files import write_json
 
-    table, facts = study(a.training, a.heldout, a.derivatives, a.units, a.modes, a.decoders, a.seed)
+    table, facts, left = study(a.training, a.heldout, a.derivatives, a.units, a.modes, a.decoders, a.seed)
     about = "Distances to training spectra against those of held-out real ones; one row per metric, condition, source"
-    write_described_table(a.output, table, about, DESCRIPTIONS)
+    write_described_table(a.output, table, about + left, DESCRIPTIONS)
     write_json(a.verdicts, facts)
     within = " (within one subject)" if facts["split_unit"] == "transient" else ""
     for row in facts["verdicts"]:

@@ -1,21 +1,19 @@
-"""Nearest-neighbour distances to the training spectra, and what tells copies from strangers; see `memorisation`."""
+"""What tells copies from strangers, given distances to the nearest training spectra; see `memorisation`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mrs_synthesis import seeds
 
-SPACES = ("window", "components")
 LEVEL = 0.01  # the quantile of held-out distances below which a synthetic transient counts as nearer
 SMALL_AUC = 0.56  # smallest effect that counts: Vargha & Delaney, J Educ Behav Stat 2000
 SMALL_CHANGE = 0.02  # smallest relative change of a distance or of NNDR that counts
-MOST_COMPONENTS = 32
 RESAMPLES = 2000
-BLOCK = 2048
+ROWS = 100  # resamples in memory, each with a weight for every held-out transient
 
 
 @dataclass
@@ -33,83 +31,6 @@ class Compared:
     subjects: list[str] = field(default_factory=list)
     synthetic: list[np.ndarray] = field(default_factory=list)
     held_out: list[np.ndarray] = field(default_factory=list)
-
-
-class Training:
-    """The training spectra of one condition, read from the memory map in blocks.
-
-    Parameters
-    ----------
-    spectra
-        All rows of the training set, complex (rows, W); may be a memory map.
-    rows
-        Which ones belong to the condition's training split.
-    noise_sd
-        SD of the real part of the noise of each of them, in the spectra's units.
-    subjects
-        The subject of each of them.
-    """
-
-    def __init__(self, spectra: np.ndarray, rows: np.ndarray, noise_sd: np.ndarray, subjects: Sequence[str]) -> None:
-        self.spectra, self.rows, self.noise_sd = spectra, np.asarray(rows), np.asarray(noise_sd)
-        self.subjects = np.asarray(subjects)
-        self.mean, self.basis = self._components()
-        self.scores = np.concatenate([self.project(block) for block in self.blocks()])
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the spectra as real vectors, (at most `BLOCK`, 2 W)."""
-        for start in range(0, len(self.rows), BLOCK):
-            yield vectors(self.spectra[self.rows[start : start + BLOCK]])
-
-    def project(self, values: np.ndarray) -> np.ndarray:
-        """Return the scores (rows, components) of real vectors."""
-        return (values - self.mean) @ self.basis
-
-    def _components(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean, and principal components with more variance than noise alone can have (Marchenko & Pastur 1967)."""
-        n = len(self.rows)
-        mean = sum(block.sum(axis=0) for block in self.blocks()) / n
-        covariance = sum((block - mean).T @ (block - mean) for block in self.blocks()) / n
-        variances, directions = np.linalg.eigh(covariance)
-        edge = np.mean(self.noise_sd**2) * (1 + np.sqrt(mean.size / n)) ** 2
-        count = int(np.clip(np.count_nonzero(variances > edge), 2, MOST_COMPONENTS))
-        return mean, directions[:, : -count - 1 : -1]
-
-    def subject_means(self) -> np.ndarray:
-        """Return the mean complex spectrum of every training subject, (subjects, W)."""
-        names = sorted(set(self.subjects))
-        return np.stack([self.spectra[self.rows[self.subjects == name]].mean(axis=0, dtype=complex) for name in names])
-
-    def nearest(self, values: np.ndarray, spaces: Sequence[str] = SPACES) -> dict[str, np.ndarray]:
-        """Return the distances (rows, 2) of complex spectra (rows, W) to the two nearest ones, by space."""
-        queries = vectors(values)
-        ways = {
-            "window": lambda: two_nearest(queries, self.blocks()),
-            "components": lambda: two_nearest(self.project(queries), [self.scores]),
-        }
-        return {space: ways[space]() for space in spaces}
-
-    def nearest_of(self, groups: Sequence[np.ndarray], spaces: Sequence[str] = SPACES) -> dict[str, list[np.ndarray]]:
-        """Return `nearest` of several groups, the training spectra being read once for all of them."""
-        ends = np.cumsum([len(group) for group in groups])[:-1]
-        found = self.nearest(np.concatenate(groups), spaces)
-        return {space: np.split(distances, ends) for space, distances in found.items()}
-
-
-def vectors(spectra: np.ndarray) -> np.ndarray:
-    """Return complex spectra (rows, W) as real vectors (rows, 2 W)."""
-    return np.ascontiguousarray(spectra, dtype=np.complex128).view(np.float64)
-
-
-def two_nearest(queries: np.ndarray, blocks: Iterator[np.ndarray] | Sequence[np.ndarray]) -> np.ndarray:
-    """Return the Euclidean distances (queries, 2) to the nearest and second nearest of all rows in `blocks`."""
-    best = np.full((len(queries), 2), np.inf)
-    norms = np.sum(queries**2, axis=1)[:, None]
-    for block in blocks:
-        squares = norms + np.sum(block**2, axis=1) - 2 * queries @ block.T
-        best = np.sort(np.partition(np.hstack([best, squares]), 1, axis=1)[:, :2], axis=1)
-    # Below this a difference of sums is rounding
-    return np.sqrt(np.where(best < 1e-12 * norms, 0.0, best))
 
 
 def raise_noise(group: Group, level: float, rng: np.random.Generator) -> np.ndarray:
@@ -140,8 +61,12 @@ def share_below(synthetic: Sequence[np.ndarray], held_out: Sequence[np.ndarray],
     units = np.repeat(np.arange(len(held_out)), [len(part) for part in held_out])
     values = np.concatenate(held_out)
     order = np.argsort(values)
-    cumulated = np.cumsum((weights / [len(part) for part in held_out])[:, units[order]], axis=1)
-    limits = values[order][np.argmax(cumulated >= LEVEL * cumulated[:, -1:], axis=1)]
+    each = weights / [len(part) for part in held_out]
+    limits = []
+    for start in range(0, len(each), ROWS):
+        cumulated = np.cumsum(each[start : start + ROWS, units[order]], axis=1)
+        limits.append(values[order][np.argmax(cumulated >= LEVEL * cumulated[:, -1:], axis=1)])
+    limits = np.concatenate(limits)
     shares = np.stack([np.searchsorted(np.sort(part), limits) / len(part) for part in synthetic], axis=1)
     return np.sum(weights * shares, axis=1) / weights.sum(axis=1)
 

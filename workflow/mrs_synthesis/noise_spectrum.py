@@ -75,11 +75,11 @@ def unit_ratios(prefix: Path, kinds: Sequence[tuple[str, str]]) -> dict[tuple[st
 
 def table(
     units: Sequence[Mapping], derivatives: Path, kinds: Sequence[tuple[str, str]], n_resamples: int, seed: int
-) -> pd.DataFrame:
-    """Return the table; `units` are rows of units.tsv, `kinds` pairs of mode and decoder."""
+) -> tuple[pd.DataFrame, str]:
+    """Return the table and what was left out, in words; `units` are rows of units.tsv, `kinds` of mode and decoder."""
     import pandas as pd
 
-    series = noise_table.by_subject(units, derivatives, lambda prefix: unit_ratios(prefix, kinds))
+    series, left = noise_table.by_subject(units, derivatives, lambda prefix: unit_ratios(prefix, kinds), seed)
     middle = np.round((EDGES_PPM[:-1] + EDGES_PPM[1:]) / 2, 3)
     rows = []
     for (condition, source, decoder), subjects in series.items():
@@ -93,7 +93,7 @@ def table(
             names = {"source": source, "decoder": decoder, "condition": condition, "ppm": middle[k]}
             ratio = {"ratio": values[:, k].mean(), "ratio_ci_low": low[k], "ratio_ci_high": high[k]}
             rows.append(names | ratio | {"n": len(values)})
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)), left
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -106,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     kinds = [(mode, decoder) for mode in a.modes for decoder in a.decoders]
     about = "Noise of one source's transients over that of held-out real ones of the same scans, in one band of ppm"
     about += "; training and test transients are of the same subjects" if split_unit == "transient" else ""
-    found = table(units, a.derivatives, kinds, a.bootstrap, a.seed)
-    write_described_table(a.output, found, about, COLUMNS)
+    found, left = table(units, a.derivatives, kinds, a.bootstrap, a.seed)
+    write_described_table(a.output, found, about + left, COLUMNS)
 
 
 if __name__ == "__main__":

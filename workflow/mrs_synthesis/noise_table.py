@@ -7,7 +7,8 @@ the smallest counts.
 
 The row of source real, which is the ceiling of all others, compares two halves of the held-out transients (every other
 one, in the order of acquisition) where a statistic compares, and else is that of all of them. Intervals come from a
-bootstrap over subjects (of one subject: over its replicates).
+bootstrap over subjects (of one subject: over its replicates). Of more than `MOST_SUBJECTS` test subjects as many are
+looked at.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import agreement, cells, seeds
+from mrs_synthesis import agreement, cells, seeds, subset
 from mrs_synthesis.noise_statistics import Values, real_values, synthetic_values
 from mrs_synthesis.stage import InputError, SkippedError, require, run
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mrs_synthesis.scans import Scan
 
 FEWEST = 4  # held-out transients: two halves with a difference each
+MOST_SUBJECTS = 400  # every site its share: a mean's interval then has a half width of 0.1 SDs between subjects
 MODES = ("random", "interpolation", "hybrid")
 DECODERS = ("mean", "sampled")
 COLUMNS = ("metric", "condition", "source", "decoder", "value", "ci_low", "ci_high", "ceiling", "wanted", "n")
@@ -220,14 +222,19 @@ def unit_values(prefix: Path, kinds: Sequence[tuple[str, str]]) -> dict[tuple[st
 
 
 def by_subject(
-    units: Sequence[Mapping], derivatives: Path, read: Callable[[Path], Mapping[tuple, Sequence]]
-) -> dict[tuple[str, str, str], dict[str, list]]:
+    units: Sequence[Mapping], derivatives: Path, read: Callable[[Path], Mapping[tuple, Sequence]], seed: int
+) -> tuple[dict[tuple[str, str, str], dict[str, list]], str]:
     """Return what `read` gives of every unit, whose files' names start with its argument, by key and subject.
 
-    Units that an earlier stage left out are named and passed over.
+    Units that an earlier stage left out are named and passed over. Of more than `MOST_SUBJECTS` subjects as many are
+    read, which the words that come second tell.
     """
     series: dict[tuple[str, str, str], dict[str, list]] = {}
+    sites = {str(row["subject"]): str(row["site"]) for row in units}
+    chosen = set(subset.subjects(sites, MOST_SUBJECTS, seed, "noise_table", "subjects"))
     for row in units:
+        if str(row["subject"]) not in chosen:
+            continue
         try:
             found = read(Path(derivatives) / row["folder"] / "mrs" / row["unit"])
         except SkippedError as error:
@@ -235,16 +242,17 @@ def by_subject(
             continue
         for key, values in found.items():
             series.setdefault(key, {}).setdefault(row["subject"], []).extend(values)
-    return series
+    few = len(chosen) < len(sites)
+    return series, f"; of {len(chosen)} of {len(sites)} test subjects, every site its share" if few else ""
 
 
 def noise_table(
     units: Sequence[Mapping], derivatives: Path, kinds: Sequence[tuple[str, str]], n_resamples: int, seed: int
-) -> pd.DataFrame:
-    """Return the table; `units` are rows of units.tsv, `kinds` pairs of mode and decoder."""
+) -> tuple[pd.DataFrame, str]:
+    """Return the table and what was left out, in words; `units` are rows of units.tsv, `kinds` of mode and decoder."""
     import pandas as pd
 
-    series = by_subject(units, derivatives, lambda prefix: unit_values(prefix, kinds))
+    series, left = by_subject(units, derivatives, lambda prefix: unit_values(prefix, kinds), seed)
     rows, ceilings = [], {}
     for metric in METRICS:
         for key in series:
@@ -254,7 +262,7 @@ def noise_table(
                 ceilings[metric, key[0]] = result["value"]
             names = {"metric": metric, "condition": key[0], "source": key[1], "decoder": key[2]}
             rows.append(names | result | {"ceiling": ceilings[metric, key[0]]})
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)), left
 
 
 def parser_of(module: str, text: str) -> argparse.ArgumentParser:
@@ -283,10 +291,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     units, split_unit = read_units(a.units, a.training)
     kinds = [(mode, decoder) for mode in a.modes for decoder in a.decoders]
-    table = noise_table(units, a.derivatives, kinds, a.bootstrap, a.seed)
+    table, left = noise_table(units, a.derivatives, kinds, a.bootstrap, a.seed)
     about = "One statistic of the noise of one source's transients beside held-out real ones of the same scans"
     about += "; training and test transients are of the same subjects" if split_unit == "transient" else ""
-    write_described_table(a.output, table, about, DESCRIPTIONS)
+    write_described_table(a.output, table, about + left, DESCRIPTIONS)
 
 
 if __name__ == "__main__":

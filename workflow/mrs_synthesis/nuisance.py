@@ -9,6 +9,8 @@ of wander and jitter are drawn from their distribution between the subjects of t
 frame of the preprocessed transients. Tracks and water are drawn independently. White jitter contains the error of the
 alignment, so that tracks are those of corrections rather than of the magnet.
 
+Of a large study, `MOST_SCANS` training scans are what the model is made of, so that it stays as small.
+
 Scans too short for a track, such as one average for a subject, give none: drawn shifts and phases are then zero, and
 water keeps still within a scan.
 """
@@ -23,11 +25,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mrs_synthesis import donors, spectra, wander
+from mrs_synthesis import donors, spectra, study_index, subset, wander
 from mrs_synthesis.stage import InputError, SkippedError, require, run
 
 FEWEST = 3  # subjects of a site, or of a vendor, for their own distribution
 SHORTEST = 2 * wander.NEIGHBOURS  # values in a track
+# Training scans that the model is made of, every site its share: a distribution between subjects is known to 5 % of its
+# SD from so many, while fitting, the file and what every drawing reads would go on growing
+MOST_SCANS = 400
+FEW_OF_SITE = 10  # of a small site so many, as long as there is room
 TRACKS = ("shift_hz", "phase_rad")
 FORMAT = 1
 
@@ -90,6 +96,8 @@ class NuisanceModel:
         By name (`TRACKS`); without an entry where scans are too short.
     water
         The donors, one for each unit.
+    n_scans
+        Of how many training scans these are; more than there are units only in a large study.
     """
 
     conditions: tuple[str, ...]
@@ -97,6 +105,7 @@ class NuisanceModel:
     vendors: dict[str, str]
     tracks: dict[str, Tracks]
     water: donors.Donors
+    n_scans: int
 
     def pool(self, site: str | None, vendor: str | None = None) -> np.ndarray:
         """Return the positions of the units that stand for a site: its own, its vendor's or all.
@@ -178,7 +187,7 @@ class NuisanceModel:
             "vendors": self.vendors,
             "n_with_water": wet,
             "tracks": tracks,
-        }
+        } | ({"n_training_scans": self.n_scans} if self.n_scans > len(self.units) else {})
 
     def save(self, path: Path) -> None:
         """Write the arrays to `path` (.npz), and everything else to a JSON file of the same stem."""
@@ -216,7 +225,8 @@ class NuisanceModel:
                 tracks[name] = Tracks(arrays[f"{name}_subjects"], found)
             water = {name[6:]: array for name, array in arrays.items() if name.startswith("water_")}
             units = tuple(facts["units"])
-            return cls(tuple(facts["conditions"]), units, facts["vendors"], tracks, donors.Donors(**water))
+            n_scans = facts.get("n_training_scans", len(units))
+            return cls(tuple(facts["conditions"]), units, facts["vendors"], tracks, donors.Donors(**water), n_scans)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{path}: no nuisance model ({error}); run the stage nuisance again") from None
 
@@ -300,15 +310,20 @@ def fit_nuisance(training: Path, derivatives: Path, units: Path) -> NuisanceMode
     """
     from mrs_synthesis.files import read_table
 
+    index = study_index.read(training, training, ("unit", "condition", "transient", "split", "scale"))
     try:
-        index = read_table(require(Path(training) / "index.tsv"), ("unit", "condition", "transient", "split", "scale"))
         table = read_table(require(units), ("unit", "folder", "site", "vendor")).set_index("unit")
     except ValueError as error:
         raise InputError(str(error)) from None
     conditions = tuple(json.loads(require(Path(training) / "grid.json").read_text())["conditions"])
     chosen = index[(index["split"] == "train") & (index["condition"] == conditions[0])]
     facts, shifts, phases, places, water = [], [], [], [], []
-    for unit, rows in chosen.groupby("unit", sort=False):
+    sites = {str(unit): str(table.at[unit, "site"]) for unit in chosen["unit"].unique()}
+    # Of a seed of its own: the model knows none, and a study drawn anew keeps its donors
+    used = subset.subjects(sites, MOST_SCANS, 0, "nuisance", "scans", at_least=FEW_OF_SITE)
+    where = chosen.groupby("unit", observed=True).indices
+    for unit in used:
+        rows = chosen.iloc[where[unit]]
         about = table.loc[unit]
         prefix = Path(derivatives) / about["folder"] / "mrs" / f"{unit}_desc-preproc"
         try:
@@ -339,7 +354,7 @@ def fit_nuisance(training: Path, derivatives: Path, units: Path) -> NuisanceMode
     tracks = {name: track for name, track in found.items() if track is not None}
     known = table[["site", "vendor"]].astype(object).where(table[["site", "vendor"]].notna(), "n/a")
     vendors = {str(row["site"]): str(row["vendor"]) for row in known.to_dict("records")}
-    return NuisanceModel(conditions, tuple(facts), vendors, tracks, donors.stack(water))
+    return NuisanceModel(conditions, tuple(facts), vendors, tracks, donors.stack(water), len(sites))
 
 
 def read_unit(prefix: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
@@ -376,7 +391,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     a = parser.parse_args(argv)
     model = fit_nuisance(a.training, a.derivatives, a.units)
     model.save(a.output)
-    print(f"{len(model.units)} training scans: {model.summary()['state']}", flush=True)
+    of_all = f" of {model.n_scans}" if model.n_scans > len(model.units) else ""
+    print(f"{len(model.units)}{of_all} training scans: {model.summary()['state']}", flush=True)
 
 
 if __name__ == "__main__":

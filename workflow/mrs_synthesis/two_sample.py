@@ -5,7 +5,8 @@ of a stratum (a site) are only exchanged for each other.
 
 The energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely and Rizzo, J Stat Plan Inference 2013) is zero only for
 equal distributions. Every subject has the same weight. The classifier two-sample test (Lopez-Paz and Oquab, ICLR 2017)
-asks how often a classifier, trained on other subjects, tells which group a transient is from: 0.5 by chance.
+asks how often a classifier, trained on other subjects, tells which group a transient is from: 0.5 by chance. Time and
+memory have a bound: of large groups, a fixed number of subjects and of transients is compared.
 """
 
 from __future__ import annotations
@@ -16,8 +17,14 @@ from math import comb
 
 import numpy as np
 
+from mrs_synthesis import subset
+
 FEWEST_ARRANGEMENTS = 20  # for a p value of 0.05
 MOST_TRANSIENTS = 96  # of a subject, evenly spaced: further ones hardly add to distances between subjects
+# Distances between all pairs take a time that grows as the square of both numbers: intervals over so many subjects have
+# half widths of 0.1 SDs, and of many subjects few transients of each say as much
+MOST_SUBJECTS = 400  # of a group, every stratum its share
+MOST_ROWS = 16384  # transients of both groups together, of each subject equally many
 N_PRINCIPAL = 20
 N_RANDOM = 200  # random cosines
 RIDGE = 1.0  # logistic regression: penalty in transients
@@ -51,14 +58,53 @@ def between(samples: Sequence[np.ndarray]) -> np.ndarray:
 
     Within a subject a transient is not compared with itself.
     """
-    thin = [part[np.unique(np.linspace(0, len(part) - 1, MOST_TRANSIENTS).astype(int))] for part in samples]
+    most = min(MOST_TRANSIENTS, most_rows(len(samples)))
+    thin = [part[np.unique(np.linspace(0, len(part) - 1, most).astype(int))] for part in samples]
     result = np.zeros((len(thin), len(thin)))
     for i, a in enumerate(thin):
         for j in range(i, len(thin)):
-            total = np.sqrt(((a[:, None] - thin[j][None]) ** 2).sum(axis=-1)).sum()
+            total = _lengths(a[:, None] - thin[j]).sum()
             pairs = len(a) * (len(a) - 1 if i == j else len(thin[j]))
             result[i, j] = result[j, i] = total / max(pairs, 1)
     return result
+
+
+def _lengths(differences: np.ndarray) -> np.ndarray:
+    """Return the lengths of vectors along the last axis; of mere numbers without squares, which takes a third."""
+    if differences.shape[-1] == 1:
+        return np.abs(differences[..., 0])
+    return np.sqrt((differences**2).sum(axis=-1))
+
+
+def most_rows(n_subjects: int) -> int:
+    """Return how many transients of each of so many subjects count."""
+    return max(MOST_ROWS // n_subjects, 2)
+
+
+def thinned(rows: np.ndarray, most: int) -> np.ndarray:
+    """Return at most `most` rows, evenly spread."""
+    return rows if len(rows) <= most else rows[subset.evenly(len(rows), most)]
+
+
+def limited(
+    groups: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
+    strata: tuple[Sequence[str], Sequence[str]],
+    rng: np.random.Generator,
+) -> tuple[tuple[Sequence[np.ndarray], ...], tuple[Sequence[str], ...]]:
+    """Return at most `MOST_SUBJECTS` of each group of subjects and their strata: as they are if there are not more.
+
+    Of groups with the same strata in the same order the same places are taken, since the subjects of one may have been
+    made of the other's.
+    """
+    if max(map(len, groups)) <= MOST_SUBJECTS:
+        return groups, strata
+    seed = int(rng.integers(2**32))
+    found = []
+    for group, labels in zip(groups, strata, strict=True):
+        names = {str(place): label for place, label in enumerate(labels)}
+        places = [int(name) for name in subset.subjects(names, MOST_SUBJECTS, seed, "two_sample")]
+        found.append(([group[place] for place in places], [labels[place] for place in places]))
+    return tuple(zip(*found, strict=True))
 
 
 def energy_effect(distances: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -94,6 +140,7 @@ def energy_test(
     Distance
         NaN where all transients are the same, such as when each is compared relative to itself.
     """
+    (first, second), strata = limited((first, second), strata, rng)
     distances = between([*first, *second])
     if distances.max() < SAME:
         return Distance(np.nan, np.nan, np.nan, np.nan)
@@ -146,9 +193,12 @@ def classify(
     tuple
         NaN where a group has only one subject.
     """
-    groups, folds = (first, second), [_ranks(labels) for labels in strata]
     if min(len(first), len(second)) < 2:
         return np.nan, np.nan, np.nan
+    (first, second), strata = limited((first, second), strata, rng)
+    most = most_rows(len(first) + len(second))
+    groups = [[thinned(rows, most) for rows in group] for group in (first, second)]
+    folds = [_ranks(labels) for labels in strata]
     n_folds = min(MOST_FOLDS, len(first), len(second))
     folds = [fold % n_folds for fold in folds]
     right: list[list[float]] = [[np.nan] * len(group) for group in groups]

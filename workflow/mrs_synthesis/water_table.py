@@ -11,7 +11,8 @@ Real transients are those of the test scans, aligned, with the water that prepro
 
 Of drawn water, values are means over `N_DRAWS` draws, each of as many subjects and transients as the real ones, and p
 values are medians: one draw of few subjects may by chance be like or unlike. All is compared in a window about water,
-in units of the subjects' scale; subjects are permuted within sites.
+in units of the subjects' scale; subjects are permuted within sites. Of more than `MOST_SCANS` test or training scans as
+many are compared.
 
 Drawn water has the line of one of the training subjects. Where many more subjects are drawn than there are of these, a
 classifier can come to know lines that recur, so that its accuracy lies above 0.5, as it does for copies of real water.
@@ -21,15 +22,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis import nuisance, seeds, spectra, two_sample, water_lines
+from mrs_synthesis import nuisance, seeds, spectra, study_index, subset, two_sample, water_lines
 from mrs_synthesis.stage import InputError, SkippedError, require, run
-from mrs_synthesis.training_set import read_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 WINDOW_PPM = (4.35, 4.95)
 N_WINDOW = 96
 N_DRAWS = 8
+# Of test and of training subjects each, since all pairs of scans are compared; intervals then have half widths of 0.2
+# SDs of what differs between subjects
+MOST_SCANS = 100
 DESCRIPTIONS = {
     "metric": {
         "Description": "What is compared of the water's peak, and how: *_effect: energy distance over twice the mean "
@@ -147,25 +150,33 @@ def compare(
         found = two_sample.energy_test(*groups, sites, rng, n_resamples)
         result[f"{name}_effect"] = (found.effect, found.low, found.high)
         result[f"{name}_p"] = (found.p, np.nan, np.nan)
-    columns = [[classified(windows, ppm) for windows in group] for group in (real, synthetic)]
+    most = two_sample.most_rows(len(real) + len(synthetic))
+    columns = [[two_sample.thinned(classified(windows, ppm), most) for windows in group] for group in (real, synthetic)]
     result["classifier_accuracy"] = two_sample.classify(*columns, sites, rng, n_resamples)
     return result
 
 
-def read_group(
+def of_split(units: Sequence[Mapping], index: pd.DataFrame, split: str) -> list[Mapping]:
+    """Return the rows of units that have transients of a split."""
+    present = set(index.loc[index["split"] == split, "unit"].unique())
+    return [row for row in units if row["unit"] in present]
+
+
+def read_scans(
     units: Sequence[Mapping], derivatives: Path, index: pd.DataFrame, split: str
-) -> list[tuple[Mapping, dict]]:
-    """Return the row of every unit with transients of a split, and its data.
+) -> Iterator[tuple[Mapping, dict]]:
+    """Yield the row of every unit with transients of a split, and its data, one after another.
 
     Data: ``fids`` and ``water`` (E, n, N), ``noise_sd`` (E, n), ``scale``, ``dwell_s``, ``frequency_mhz``.
     """
     from mrs_synthesis.scans import read_scan
 
-    group = []
+    part = index[index["split"] == split]
+    places = part.groupby("unit", observed=True).indices
     for row in units:
-        rows = index[(index["unit"] == row["unit"]) & (index["split"] == split)]
-        if rows.empty:
+        if row["unit"] not in places:
             continue
+        rows = part.iloc[places[row["unit"]]]
         prefix = f"{Path(derivatives) / row['folder'] / 'mrs' / row['unit']}_desc-preproc"
         try:
             scan = read_scan(Path(f"{prefix}_svs.nii.gz"))
@@ -179,8 +190,14 @@ def read_group(
             raise InputError(f"{prefix}_nuisance.npz: not of the scan beside it; preprocess again")
         data = {"fids": fids[:, chosen], "water": arrays["water_fid"][:, chosen]}
         data |= {"noise_sd": arrays["noise_sd"][:, chosen], "scale": float(rows["scale"].iloc[0])}
-        group.append((row, data | raster))
-    return group
+        yield row, data | raster
+
+
+def read_group(
+    units: Sequence[Mapping], derivatives: Path, index: pd.DataFrame, split: str
+) -> list[tuple[Mapping, dict]]:
+    """Return all that `read_scans` yields."""
+    return list(read_scans(units, derivatives, index, split))
 
 
 def windows_of(fids: np.ndarray, data: Mapping, ppm: np.ndarray) -> np.ndarray:
@@ -194,16 +211,17 @@ def synthetic_fids(
 ) -> np.ndarray:
     """Return aligned synthetic FIDs (E, n, N): the scan's average, new noise, and drawn water (None: no water).
 
-    The noise is less by what the average of n has of it, so that of the sum it is that of one transient.
+    The noise is less by what the average of n has of it, so that of the sum it is that of one transient. `data` are
+    those of `read_scans`, with ``mean`` (E, 1, N) in place of ``fids``.
     """
-    fids = data["fids"]
-    noise = rng.standard_normal((*fids.shape, 2)) @ [1, 1j] * data["noise_sd"][..., None]
-    noise *= np.sqrt(1 - 1 / fids.shape[1])
-    new = fids.mean(axis=1, keepdims=True) + noise
+    n, n_points = data["noise_sd"].shape[1], data["mean"].shape[2]
+    noise = rng.standard_normal((*data["noise_sd"].shape, n_points, 2)) @ [1, 1j] * data["noise_sd"][..., None]
+    noise *= np.sqrt(1 - 1 / n)
+    new = data["mean"] + noise
     if model is None:
         return new
     raster = {key: data[key] for key in ("scale", "dwell_s", "frequency_mhz")}
-    drawn = model.draw(rng, fids.shape[1], n_points=fids.shape[2], site=row["site"], vendor=row["vendor"], **raster)
+    drawn = model.draw(rng, n, n_points=n_points, site=row["site"], vendor=row["vendor"], **raster)
     return new + drawn.water_fid
 
 
@@ -215,8 +233,8 @@ def water_table(
     model: nuisance.NuisanceModel,
     n_resamples: int,
     seed: int,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the table, and that of the distributions (`water_lines`)."""
+) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Return the table, that of the distributions (`water_lines`), and what was left out, in words: nothing of few."""
     import pandas as pd
 
     from mrs_synthesis.files import read_table
@@ -225,33 +243,45 @@ def water_table(
         table = read_table(require(units), ("unit", "folder", "subject", "site", "vendor")).astype(object)
     except ValueError as error:
         raise InputError(str(error)) from None
-    index = read_index(training, heldout, ("unit", "transient", "split", "scale"))
+    index = study_index.read(training, heldout, ("unit", "transient", "split", "scale"))
     rows = table.where(table.notna(), "n/a").to_dict("records")
     ppm = window_ppm()
-    held = read_group(rows, derivatives, index, "test")
+    every = {split: of_split(rows, index, split) for split in ("test", "train")}
+    used = {}
+    for split, part in every.items():
+        sites = {row["unit"]: str(row["site"]) for row in part}
+        chosen = set(subset.subjects(sites, MOST_SCANS, seed, "water_table", split))
+        used[split] = [row for row in part if row["unit"] in chosen]
+    # One scan's FIDs in memory at a time; of all of them only the spectra about water and the mean
+    held, real = [], []
+    for row, data in read_scans(used["test"], derivatives, index, "test"):
+        real.append(windows_of(data["fids"] + data.pop("water"), data, ppm))
+        held.append((row, data | {"mean": data.pop("fids").mean(axis=1, keepdims=True)}))
     if not held:
         raise InputError(f"{heldout}/index.tsv: no usable row of split test; nothing can be compared")
-    learned = read_group(rows, derivatives, index, "train")
     sites = [str(row["site"]) for row, _ in held]
-    real = [windows_of(data["fids"] + data["water"], data, ppm) for _, data in held]
     found: dict[str, dict[str, tuple[float, float, float]]] = {}
-    shown = {"real": real}
-    for source, used, n_draws in (("drawn", model, N_DRAWS), ("none", None, 1)):
+    peaks = {"real": peaks_of(real, ppm)}
+    for source, drawn_by, n_draws in (("drawn", model, N_DRAWS), ("none", None, 1)):
         draws = []
         for k in range(n_draws):
             windows = []
             for row, data in held:
                 rng = seeds.generator(seed, "water_table", source, k, row["unit"])
-                windows.append(windows_of(synthetic_fids(used, row, data, rng), data, ppm))
-            shown.setdefault(source, windows)
+                windows.append(windows_of(synthetic_fids(drawn_by, row, data, rng), data, ppm))
+            if source not in peaks:
+                peaks[source] = peaks_of(windows, ppm)
             rng = seeds.generator(seed, "water_table", "comparison", source, k)
             draws.append(compare(real, windows, (sites, sites), ppm, rng, n_resamples))
         middle = {metric: np.median if metric.endswith("_p") else np.mean for metric in draws[0]}
         found[source] = {name: tuple(middle[name]([draw[name] for draw in draws], axis=0)) for name in middle}
-    windows = [windows_of(data["fids"] + data["water"], data, ppm) for _, data in learned]
-    shown["training"] = windows
+    learned, windows = [], []
+    for row, data in read_scans(used["train"], derivatives, index, "train"):
+        windows.append(windows_of(data["fids"] + data["water"], data, ppm))
+        learned.append(str(row["site"]))
+    peaks["training"] = peaks_of(windows, ppm)
     rng = seeds.generator(seed, "water_table", "comparison", "real")
-    found["training"] = compare(real, windows, (sites, [str(row["site"]) for row, _ in learned]), ppm, rng, n_resamples)
+    found["training"] = compare(real, windows, (sites, learned), ppm, rng, n_resamples)
     n_source = {"training": len(learned)}
     lines = []
     for metric in found["drawn"]:
@@ -260,8 +290,21 @@ def water_table(
             value, low, high = found[source][metric]
             names = {"metric": metric, "source": source, "value": value, "ci_low": low, "ci_high": high}
             lines.append(names | limits | {"n": len(real), "n_source": n_source.get(source, len(real))})
-    peaks = {name: [water_lines.in_units(features(one, ppm)) for one in group] for name, group in shown.items()}
-    return pd.DataFrame(lines, columns=list(COLUMNS)), water_lines.histograms(peaks)
+    left = [
+        f"of {len(used[split])} of {len(part)} {word} scans, every site its share"
+        for (split, part), word in zip(every.items(), ("test", "training"), strict=True)
+        if len(used[split]) < len(part)
+    ]
+    most = two_sample.most_rows(len(real) + len(windows))
+    if max(one.shape[0] * one.shape[1] for one in [*real, *windows]) > most:
+        left.append(f"the classifier sees some {two_sample.MOST_ROWS} transients, of each scan equally many")
+    about = "".join(f"; {words}" for words in left)
+    return pd.DataFrame(lines, columns=list(COLUMNS)), water_lines.histograms(peaks), about
+
+
+def peaks_of(windows: Sequence[np.ndarray], ppm: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Return the measures of the peaks of each subject's spectra about water, for `water_lines.histograms`."""
+    return [water_lines.in_units(features(one, ppm)) for one in windows]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -284,9 +327,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mrs_synthesis.dictionary import write_described_table
 
     model = nuisance.NuisanceModel.load(a.nuisance)
-    table, lines = water_table(a.units, a.training, a.heldout, a.derivatives, model, a.bootstrap, a.seed)
+    table, lines, left = water_table(a.units, a.training, a.heldout, a.derivatives, model, a.bootstrap, a.seed)
     same = json.loads(require(a.training / "grid.json").read_text())["split_unit"] == "transient"
-    scope = "; training and test transients are of the same subjects" if same else ""
+    scope = ("; training and test transients are of the same subjects" if same else "") + left
     about = "One comparison of the residual water of one source's transients with that of held-out real ones"
     write_described_table(a.output, table, about + scope, DESCRIPTIONS)
     about = "A bin of the histogram of one measure of residual water's peaks in single transients of one source"
