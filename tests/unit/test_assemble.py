@@ -1,5 +1,6 @@
 """Training set: window, scale, exact undo, and who may see whom."""
 
+import hashlib
 import json
 from collections import Counter
 
@@ -161,7 +162,10 @@ def test_test_subjects_are_set_out_on_the_training_set_s_grid(tmp_path, capsys):
     _, _, grid = run_cli(tmp_path)
     capsys.readouterr()
     rows, index, own = run_cli(tmp_path, "--grid", str(tmp_path / "out" / "grid.json"), name="heldout")
+    digests = [parts.pop("spectra_sha256") for parts in (grid, own)]
     assert own == grid
+    files = [(tmp_path / name / "spectra.npy").read_bytes() for name in ("out", "heldout")]
+    assert digests == [hashlib.sha256(content).hexdigest() for content in files]
     assert list(index["unit"].unique()) == ["sub-04_acq-mega", "sub-05_acq-mega"] and set(index["split"]) == {"test"}
     assert index["row"].tolist() == list(range(24)) and rows.shape == (24, len(grid["ppm"]))
     said = capsys.readouterr().out

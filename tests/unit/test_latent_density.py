@@ -187,7 +187,7 @@ def make_training_set(folder, rng, change=0.0):
     return spectra, table
 
 
-def test_pairs_of_a_training_set_and_no_influence_of_the_test_rows(tmp_path):
+def test_pairs_of_a_training_set_and_no_influence_of_the_test_rows(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     from mrs_synthesis.training_set import TrainingSet
     from mrs_synthesis.vae import SpectrumVAE, to_channels
@@ -195,8 +195,11 @@ def test_pairs_of_a_training_set_and_no_influence_of_the_test_rows(tmp_path):
     torch.manual_seed(0)
     model = SpectrumVAE(16, 2, 2, (4,), 3).eval()
     spectra, table = make_training_set(tmp_path / "a", np.random.default_rng(9))
+    encode = latent_density.encode_pairs
     data = TrainingSet(tmp_path / "a")
-    codes, variances, sites = latent_density.encode_pairs(model, data, data.rows("train"), size=5)
+    codes, variances, sites = latent_density.encode_pairs(
+        model, data, latent_density.pair_rows(data, data.rows("train")), size=5
+    )
     assert codes.shape == variances.shape == (12, 4)
     assert sites.tolist() == ["A"] * 12
     for c, condition in enumerate(("OFF", "ON")):
@@ -205,14 +208,20 @@ def test_pairs_of_a_training_set_and_no_influence_of_the_test_rows(tmp_path):
             mean, log_variance = model.encode(to_channels(spectra[row : row + 1]), torch.tensor([c]))
         np.testing.assert_allclose(codes[7, 2 * c : 2 * c + 2], mean[0], rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(variances[7, 2 * c : 2 * c + 2], log_variance[0].exp(), rtol=1e-4)
-    codes, _, sites = latent_density.encode_pairs(model, data, data.rows("validation"))
+    codes, _, sites = latent_density.encode_pairs(model, data, latent_density.pair_rows(data, data.rows("validation")))
     assert len(codes) == 11
     assert set(sites) == {None}
 
     facts = latent_density.fit_to_model(model, data, tmp_path / "a", 4)
+    encoded = []
+    monkeypatch.setattr(latent_density, "MAX_CODES", 5)
+    monkeypatch.setattr(latent_density, "encode_pairs", lambda *a: encoded.append(a[2]) or encode(*a))
+    latent_density.fit_to_model(model, data, tmp_path / "a", 4)
+    assert [len(pairs) for pairs in encoded] == [5, 5] and len(np.unique(encoded[0])) == 10
+    monkeypatch.undo()
     make_training_set(tmp_path / "b", np.random.default_rng(9), change=100.0)
     other = TrainingSet(tmp_path / "b")
-    assert not np.array_equal(other.spectra, data.spectra)
+    assert not np.array_equal(other.spectra[:], data.spectra[:])
     assert latent_density.fit_to_model(model, other, tmp_path / "b", 4) == facts
     density = latent_density.load(tmp_path / "b", facts)
     assert density.sites.tolist() == ["A"]

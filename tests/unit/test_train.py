@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mrs_synthesis import modelcard, train, training_set, vae_training  # noqa: E402
+from mrs_synthesis import finished, modelcard, train, training_set, vae_training  # noqa: E402
 from mrs_synthesis.files import write_json, write_table  # noqa: E402
 from mrs_synthesis.stage import InputError  # noqa: E402
 from mrs_synthesis.vae import SpectrumVAE, load_model, to_complex  # noqa: E402
@@ -276,6 +277,7 @@ def test_checkpoint_of_other_options_or_damaged_is_ignored(trained, capsys):
     folder, _ = trained
     output = folder / "options"
     train.main(command(folder, output, "--epochs", "2"))
+    (output / "checkpoint" / finished.RECORD).unlink()
     train.main(command(folder, output, "--epochs", "2"))
     assert "resumed after epoch 2" in capsys.readouterr().out
     train.main(command(folder, output, "--epochs", "2", "--learning-rate", "0.01"))
@@ -284,6 +286,53 @@ def test_checkpoint_of_other_options_or_damaged_is_ignored(trained, capsys):
     path.write_bytes(path.read_bytes()[:1000])
     train.main(command(folder, output, "--epochs", "2"))
     assert "ignored an unreadable checkpoint" in capsys.readouterr().out
+
+
+def test_a_finished_training_is_not_done_again(trained, capsys, monkeypatch):
+    folder, _ = trained
+    output, options = folder / "twice", ["--epochs", "2"]
+    train.main(command(folder, output, *options))
+    files = {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
+    assert set(files) == set(train.OUTPUTS)
+    for name in files:  # as a workflow does before it runs the rule anew
+        (output / name).unlink()
+    capsys.readouterr()
+    monkeypatch.setattr(train, "fit", None)  # fails if it is called
+    train.main(command(folder, output, *options))
+    assert "was finished before" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()} == files
+    monkeypatch.undo()
+    # A kept file that changed is no result, nor is one of other settings
+    kept = output / "checkpoint" / finished.FOLDER / "losses.csv"
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-1])
+    train.main(command(folder, output, *options))
+    assert "resumed after epoch 2" in capsys.readouterr().out
+    assert kept.read_bytes() == (output / "losses.csv").read_bytes() == whole
+    train.main(command(folder, output, *options, "--beta", "2"))
+    assert "epoch 1/2" in capsys.readouterr().out
+
+
+def test_the_key_of_a_training_knows_every_module_that_decides_it():
+    package = Path(train.__file__).parent
+    apart = {"stage", "finished"} | {"subject_fit", "subject_model"}  # the last two: the other model
+    for name in train.CODE:
+        text = (package / f"{name}.py").read_text()
+        used = re.findall(r"from mrs_synthesis\.(\w+)", text)
+        for names in re.findall(r"from mrs_synthesis import (.+)", text):
+            used += re.findall(r"\w+", names)
+        assert set(used) <= set(train.CODE) | apart, name
+
+
+def test_codes_are_described_in_parts_as_at_once(monkeypatch):
+    values = np.random.default_rng(0).standard_normal((50, 3)) @ np.diag([1.0, 5.0, 0.1]) + 7
+    monkeypatch.setattr(vae_training, "CODES", 8)
+    own = vae_training.Gaussian()
+    for part in np.split(values, [3, 10, 11, 40]):
+        own.add(part)
+    mean, covariance = own.moments()
+    np.testing.assert_allclose(mean, values.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(covariance, np.cov(values.T), rtol=1e-10)
 
 
 def test_bad_input_is_one_line(tmp_path):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,8 @@ from mrs_synthesis import spectra, splits
 from mrs_synthesis.stage import InputError, SkippedError, require, run
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mrs_synthesis.scans import Scan
 
 SCALE_PPM = (1.8, 3.4)
@@ -241,13 +243,13 @@ def assemble(
             continue
         usable.append(row)
         lengths.append(scan.fids.shape[1])
-        rasters.append((scan.ppm, scan.frequency_mhz, scan.dwell_s, scan.n_points))
+        rasters.append((scan.n_points, scan.dwell_s, scan.frequency_mhz))
     if not usable:
         raise InputError(f"{units_path}: all {len(rows)} units failed earlier, expected usable ones; see the failures")
     used_unit, labels = assign_splits(usable, lengths, fractions, seed)
     first = next(i for i, label in enumerate(labels) if "train" in label)
-    axis, frequency, dwell, n_points = rasters[first]
-    grid = Grid(window_ppm(axis, *window), frequency, dwell, n_points, conditions)
+    n_points, dwell, frequency = rasters[first]
+    grid = Grid(window_ppm(spectra.ppm_axis(*rasters[first]), *window), frequency, dwell, n_points, conditions)
     content = {
         "ppm": grid.ppm.tolist(),
         "frequency_mhz": frequency,
@@ -299,34 +301,37 @@ def assemble_held_out(units_path: Path, derivatives: Path, output: Path, grid_pa
 def _write_set(
     output: Path, rows: Sequence[dict], labels: Sequence[np.ndarray], grid: Grid, derivatives: Path, content: dict
 ) -> None:
-    """Write the files of a set; `labels` are the splits of each unit's transients, `content` is that of grid.json."""
+    """Write the files of a set, unit by unit, so that one unit's transients are in memory at a time.
+
+    `labels` are the splits of each unit's transients, `content` that of grid.json but for the hash of ``spectra.npy``,
+    which stands for the set wherever nothing else of it is needed.
+    """
     import pandas as pd
 
-    from mrs_synthesis.files import write_json, write_table, write_whole
+    from mrs_synthesis.files import append_table, write_json
+    from mrs_synthesis.training_set import write_spectra
 
-    n_rows = sum(map(len, labels)) * len(grid.conditions)
-    entries: list[dict] = []
-    # Not a memory map, which cannot have no rows
-    with write_whole(Path(output) / "spectra.npy") as temporary, open(temporary, "wb") as stream:
-        header = {"descr": "<c8", "fortran_order": False, "shape": (n_rows, grid.ppm.size)}
-        np.lib.format.write_array_header_1_0(stream, header)
-        for row, label in zip(rows, labels, strict=True):
-            stream.write(_add_unit(entries, row, label, grid, derivatives).tobytes())
-    write_table(Path(output) / "index.tsv", pd.DataFrame(entries, columns=list(INDEX_COLUMNS)))
-    write_json(Path(output) / "grid.json", content)
-    counts = {name: sum(entry["split"] == name for entry in entries) for name in splits.SPLITS}
-    found = ", ".join(f"{n} {name} spectra" for name, n in counts.items() if n)
+    folder, n_rows = Path(output), sum(map(len, labels)) * len(grid.conditions)
+    with append_table(folder / "index.tsv") as append:
+
+        def blocks() -> Iterator[np.ndarray]:
+            start = 0
+            for row, label in zip(rows, labels, strict=True):
+                entries, values = _one_unit(row, label, grid, derivatives, start)
+                append(entries)
+                yield values
+                start += len(entries)
+
+        append(pd.DataFrame(columns=list(INDEX_COLUMNS)))  # the header, even of no rows
+        digest = write_spectra(folder / "spectra.npy", n_rows, grid.ppm.size, blocks())
+    write_json(folder / "grid.json", content | {"spectra_sha256": digest})
+    counts = {name: sum(int(np.sum(label == name)) for label in labels) for name in splits.SPLITS}
+    found = ", ".join(f"{n * len(grid.conditions)} {name} spectra" for name, n in counts.items() if n)
     print(f"split by {content['split_unit']}: {found or 'no spectra'}", flush=True)
 
 
 def _unit_rows(scan: Scan, unit: str, label: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return a unit's spectra on the grid (conditions, transients, W), its noise (conditions, transients), its scale.
-
-    Raises
-    ------
-    InputError
-        Naming the unit, if it has none.
-    """
+    """Return a unit's spectra on the grid (conditions, transients, W), noise (conditions, transients) and scale."""
     try:
         values = unit_spectra(scan, grid.ppm)
         noise = spectra.noise_sd(scan.fids[:, :, 0], scan.dwell_s, scan.frequency_mhz)
@@ -338,28 +343,26 @@ def _unit_rows(scan: Scan, unit: str, label: np.ndarray, grid: Grid) -> tuple[np
     return values, noise, scale
 
 
-def _add_unit(entries: list, row: dict, label: np.ndarray, grid: Grid, derivatives: Path) -> np.ndarray:
-    """Append one unit's index entries (condition, then transient); return its rows, (conditions, transients, W)."""
-    unit = row["unit"]
-    scan = read_preprocessed(preprocessed_path(derivatives, row["folder"], unit), grid.conditions)
-    values, noise, scale = _unit_rows(scan, unit, label, grid)
-    for c, condition in enumerate(grid.conditions):
-        for t in range(values.shape[1]):
-            entries.append(
-                {
-                    "row": len(entries),
-                    "unit": unit,
-                    "subject": row["subject"],
-                    "site": row["site"] or "n/a",
-                    "condition": condition,
-                    "transient": t,
-                    "split": label[t],
-                    "scale": scale,
-                    "noise_sd": float(noise[c, t]),
-                    "n_points": scan.n_points,
-                }
-            )
-    return (values / scale).astype(np.complex64)
+def _one_unit(
+    row: dict, label: np.ndarray, grid: Grid, derivatives: Path, start: int
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return one unit's part of the index, from row `start` on, and its rows (conditions, transients, W)."""
+    import pandas as pd
+
+    scan = read_preprocessed(preprocessed_path(derivatives, row["folder"], row["unit"]), grid.conditions)
+    values, noise, scale = _unit_rows(scan, row["unit"], label, grid)
+    conditions, transients = noise.shape
+    columns = {
+        "row": start + np.arange(noise.size),
+        **{name: row[name] or "n/a" for name in ("unit", "subject", "site")},
+        "condition": np.repeat(grid.conditions, transients),
+        "transient": np.tile(np.arange(transients), conditions),
+        "split": np.tile(label, conditions),
+        "scale": scale,
+        "noise_sd": noise.ravel(),
+        "n_points": scan.n_points,
+    }
+    return pd.DataFrame(columns, columns=list(INDEX_COLUMNS)), (values / scale).astype(np.complex64)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from mrs_synthesis.sheet import NO_SITE
 from mrs_synthesis.splits import stratified_order
 from mrs_synthesis.stage import InputError, run
-from mrs_synthesis.training_set import TrainingSet
+from mrs_synthesis.training_set import TrainingSet, write_spectra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ def write_part(training: Path, output: Path, *, n: int | None, without: str | No
     InputError
         If the set is split by transients, or `chosen_rows` finds too few subjects.
     """
-    from mrs_synthesis.files import write_json, write_table, write_whole
+    from mrs_synthesis.files import write_json, write_table
 
     data = TrainingSet(training)
     if data.grid["split_unit"] != "subject":
@@ -106,16 +106,11 @@ def write_part(training: Path, output: Path, *, n: int | None, without: str | No
         rows = chosen_rows(data.index, n, without, seed)
     except InputError as error:
         raise InputError(f"{training}/index.tsv: {error}") from None
-    shape = (len(rows), data.spectra.shape[1])
-    with write_whole(Path(output) / "spectra.npy") as temporary:
-        part = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.complex64, shape=shape)
-        for start in range(0, len(rows), BLOCK):
-            part[start : start + BLOCK] = data.spectra[rows[start : start + BLOCK]]
-        part.flush()
-        del part
+    blocks = (data.spectra[rows[start : start + BLOCK]] for start in range(0, len(rows), BLOCK))
+    digest = write_spectra(Path(output) / "spectra.npy", len(rows), data.spectra.shape[1], blocks)
     index = data.index.iloc[rows].assign(row=np.arange(len(rows)))
     write_table(Path(output) / "index.tsv", index)
-    write_json(Path(output) / "grid.json", data.grid)
+    write_json(Path(output) / "grid.json", data.grid | {"spectra_sha256": digest})
     counts = index.groupby("split")["subject"].nunique()
     print(", ".join(f"{counts[split]} {split} subjects" for split in ("train", "validation")), flush=True)
 

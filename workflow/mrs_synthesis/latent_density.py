@@ -235,9 +235,8 @@ def fit_density(
     if codes.ndim != 2 or not codes.size or not (np.isfinite(codes).all() and np.isfinite(variances).all()):
         raise InputError(f"{codes.shape} codes: expected at least one, all finite; check the training set and losses")
     sites = _site_names(sites)
-    if len(codes) > MAX_CODES:
-        chosen = np.sort(seeds.generator(seed, "density", "choice").permutation(len(codes))[:MAX_CODES])
-        codes, variances, sites = codes[chosen], variances[chosen], sites[chosen]
+    chosen = choice(len(codes), seed)
+    codes, variances, sites = codes[chosen], variances[chosen], sites[chosen]
     names = sorted({one for one in sites if one is not None})
     at = np.array([len(names) if one is None else names.index(one) for one in sites])
     mean = codes.mean(axis=0)
@@ -274,22 +273,39 @@ def _site_names(sites: np.ndarray) -> np.ndarray:
     return np.array([one if isinstance(one, str) else None for one in sites], object)
 
 
+def choice(n: int, seed: int, *names: str) -> np.ndarray:
+    """Return which of `n` codes are used, increasing: all, or a seeded choice of `MAX_CODES`."""
+    if n <= MAX_CODES:
+        return np.arange(n)
+    return np.sort(seeds.generator(seed, "density", "choice", *names).permutation(n)[:MAX_CODES])
+
+
+def pair_rows(data: TrainingSet, rows: np.ndarray) -> np.ndarray:
+    """Return the transient pairs among `rows` of a training set, in the order of unit and transient.
+
+    Returns
+    -------
+    ndarray
+        Row numbers, shape (pairs, conditions). A transient that lacks a condition is left out.
+    """
+    part = data.index.iloc[rows]
+    pairs = part.pivot_table(index=["unit", "transient"], columns="condition", values="row", aggfunc="first")
+    return pairs.reindex(columns=data.grid["conditions"]).dropna().to_numpy().astype(np.int64)
+
+
 def encode_pairs(
-    model: SpectrumVAE, data: TrainingSet, rows: np.ndarray, size: int = 1024
+    model: SpectrumVAE, data: TrainingSet, pairs: np.ndarray, size: int = 1024
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return joint codes of the transient pairs among `rows` of a training set, in the order of unit and transient.
+    """Return joint codes of transient pairs of a training set, as `pair_rows` gives them.
 
     Returns
     -------
     tuple
         Posterior means and variances, shapes (n, D) with D = conditions x latent (the first condition first), and
-        sites (n,). A transient that lacks a condition is left out.
+        sites (n,).
     """
     import torch
 
-    part = data.index.iloc[rows]
-    pairs = part.pivot_table(index=["unit", "transient"], columns="condition", values="row", aggfunc="first")
-    pairs = pairs.reindex(columns=data.grid["conditions"]).dropna().to_numpy().astype(np.int64)
     flat = pairs.ravel()
     codes, variances = np.empty((2, len(flat), model.latent_size))
     done = 0
@@ -306,13 +322,16 @@ def encode_pairs(
 def fit_to_model(model: SpectrumVAE, data: TrainingSet, folder: Path, seed: int) -> dict[str, Any]:
     """Fit the density to a trained model's training codes, write it into `folder`; return what config.json says of it.
 
+    Of the training and of the validation pairs no more than `MAX_CODES` each are encoded.
+
     Raises
     ------
     InputError
         If the training split has no pair of transients.
     """
-    train, validation = (encode_pairs(model, data, data.rows(split)) for split in ("train", "validation"))
-    density = fit_density(*train, validation, seed)
+    train, validation = (pair_rows(data, data.rows(split)) for split in ("train", "validation"))
+    chosen = train[choice(len(train), seed)], validation[choice(len(validation), seed, "validation")]
+    density = fit_density(*encode_pairs(model, data, chosen[0]), encode_pairs(model, data, chosen[1]), seed)
     facts = {"components": density.components, "validation_log_likelihoods": density.scores.tolist()}
     return {"density_sha256": save(folder, density), "density": facts}
 

@@ -25,7 +25,7 @@ import numpy as np
 from mrs_synthesis import seeds
 from mrs_synthesis.files import sha256, write_json, write_table
 from mrs_synthesis.stage import InputError, run
-from mrs_synthesis.training_set import TrainingSet
+from mrs_synthesis.training_set import TrainingSet, write_spectra
 from mrs_synthesis.vae_training import Options, fit
 
 CHOICES: dict[str, tuple] = {
@@ -80,13 +80,11 @@ def draw(configured: Options, width: int, trial: int) -> Options:
 def without_test(data: TrainingSet, folder: Path) -> TrainingSet:
     """Copy the training and validation rows of a training set into `folder`."""
     index = data.index[data.index["split"].isin(["train", "validation"])]
-    folder.mkdir(parents=True)
-    write_json(folder / "grid.json", data.grid)
-    write_table(folder / "index.tsv", index.assign(row=np.arange(len(index))))
-    spectra = np.lib.format.open_memmap(folder / "spectra.npy", "w+", np.complex64, (len(index), data.spectra.shape[1]))
-    for start in range(0, len(index), 4096):
-        spectra[start : start + 4096] = data.spectra[index["row"].iloc[start : start + 4096]]
-    spectra.flush()
+    rows = index["row"].to_numpy()
+    blocks = (data.spectra[rows[start : start + 4096]] for start in range(0, len(rows), 4096))
+    digest = write_spectra(folder / "spectra.npy", len(rows), data.spectra.shape[1], blocks)
+    write_json(folder / "grid.json", data.grid | {"spectra_sha256": digest})
+    write_table(folder / "index.tsv", index.assign(row=np.arange(len(rows))))
     return TrainingSet(folder)
 
 

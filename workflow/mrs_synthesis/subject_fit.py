@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ import numpy as np
 from mrs_synthesis import known_noise, seeds
 from mrs_synthesis.metabolite_patterns import patterns
 from mrs_synthesis.stage import InputError
-from mrs_synthesis.subject_model import Means, SubjectModel, rotate, sum_and_difference
+from mrs_synthesis.subject_model import BLOCK, Means, SubjectModel, rotate, sum_and_difference
+from mrs_synthesis.training_set import spool
 
 if TYPE_CHECKING:
     from mrs_synthesis.training_set import TrainingSet
@@ -39,45 +41,49 @@ class Trial:
     validation: float
 
 
-def subject_means(data: TrainingSet, rows: np.ndarray, subset: Callable[[int], np.ndarray] | None = None) -> Means:
-    """Return the units' mean spectra over `rows`; `subset` picks from the numbers 0 to n - 1 of a unit's transients.
+def subject_means(
+    data: TrainingSet, rows: np.ndarray, folder: Path, subsets: Sequence[Callable[[int], np.ndarray]] = (np.arange,)
+) -> Means:
+    """Return the units' mean spectra over `rows`, on disk in `folder`.
+
+    One mean of each unit for each of `subsets`, which pick from the numbers 0 to n - 1 of a unit's transients; all
+    units' means of one subset, then those of the next.
 
     Raises
     ------
     InputError
         If a unit's conditions have different transients.
     """
-    sd = known_noise.row_sd(data)
-    table = data.index.loc[rows]
-    spectra, variances, sites = [], [], []
-    for unit, own in table.groupby("unit", sort=False):
-        numbers = own.pivot(index="transient", columns="condition", values="row")[list(data.grid["conditions"])]
+    sd, conditions = known_noise.row_sd(data), list(data.grid["conditions"])
+    units = []
+    for unit, own in data.index.loc[rows].groupby("unit", sort=False):
+        numbers = own.pivot(index="transient", columns="condition", values="row")[conditions]
         if numbers.isna().any(axis=None):
             raise InputError(f"{data.folder / 'index.tsv'}: {unit} lacks partners of transients; assemble it again")
-        chosen = numbers.to_numpy(np.int64).T
-        if subset is not None:
-            chosen = chosen[:, subset(chosen.shape[1])]
-        # Equal noise in all conditions, which alternate: what differs is the error of measuring it
-        variances.append(float(np.mean(sd[chosen].astype(float) ** 2)) / chosen.shape[1])
-        spectra.append(np.array([data.spectra[part].mean(axis=0, dtype=complex) for part in chosen]))
-        sites.append(str(own["site"].iloc[0]))
-    return Means(np.array(spectra), np.array(variances), tuple(sites))
+        units.append((numbers.to_numpy(np.int64).T, str(own["site"].iloc[0])))
+    variances, sites = [], []
+
+    def means() -> Iterator[np.ndarray]:
+        for subset in subsets:
+            for numbers, site in units:
+                chosen = numbers[:, subset(numbers.shape[1])]
+                # Equal noise in all conditions, which alternate: what differs is the error of measuring it
+                variances.append(float(np.mean(sd[chosen].astype(float) ** 2)) / chosen.shape[1])
+                sites.append(site)
+                yield np.array([data.spectra[part].mean(axis=0, dtype=complex) for part in chosen])
+
+    shape = (len(subsets) * len(units), len(conditions), data.spectra.shape[1])
+    return Means(spool(folder, shape, means()), np.array(variances), tuple(sites))
 
 
-def validation_means(data: TrainingSet, seed: int) -> Means:
-    """Return means of 1, 4, 16, ... and of all transients of the validation subjects."""
+def validation_means(data: TrainingSet, seed: int, folder: Path) -> Means:
+    """Return means of 1, 4, 16, ... and of all transients of the validation subjects, on disk in `folder`."""
     rows = data.rows("validation")
     most = int(data.index.loc[rows].groupby(["unit", "condition"]).size().max())
     sizes = [n for n in (1, 4, 16, 64, 256) if n < most] + [most]
-    parts = []
-    for size in sizes:
-        rng = seeds.generator(seed, "train", "validation", size)
-        parts.append(subject_means(data, rows, lambda n, k=size, r=rng: r.permutation(n)[:k]))
-    return Means(
-        np.concatenate([part.spectra for part in parts]),
-        np.concatenate([part.variance for part in parts]),
-        tuple(site for part in parts for site in part.site),
-    )
+    drawn = [(size, seeds.generator(seed, "train", "validation", size)) for size in sizes]
+    subsets = [lambda n, k=size, r=rng: r.permutation(n)[:k] for size, rng in drawn]
+    return subject_means(data, rows, folder, subsets)
 
 
 def _smooth(values: np.ndarray, half_width: int) -> np.ndarray:
@@ -87,7 +93,7 @@ def _smooth(values: np.ndarray, half_width: int) -> np.ndarray:
     return np.convolve(padded, kernel / kernel.sum(), mode="valid")
 
 
-def local_covariance(deviations: np.ndarray, noise: float, half_width: int) -> np.ndarray:
+def local_covariance(deviations: Callable[[], Iterator[np.ndarray]], noise: float, half_width: int) -> np.ndarray:
     """Return the covariance of a local stationary process like the `deviations`, complex (W, W).
 
     ``cov(p, q) = a(p) k(p - q) a(q)``: a^2 is the smoothed variance along ppm, k the transform of the smoothed power of
@@ -96,19 +102,20 @@ def local_covariance(deviations: np.ndarray, noise: float, half_width: int) -> n
     Parameters
     ----------
     deviations
-        Complex (subjects, W).
+        Yields them in blocks, complex (any number of subjects, W); called twice.
     noise
         Their mean noise variance, of a real part.
     half_width
         In bins, of the window over which variances are averaged.
     """
-    n, width = deviations.shape
-    raw = _smooth((np.abs(deviations) ** 2).mean(axis=0), min(half_width, width - 1)) - 2 * noise
+    n, squares = total((len(part), (np.abs(part) ** 2).sum(axis=0)) for part in deviations())
+    width = squares.size
+    raw = _smooth(squares / n, min(half_width, width - 1)) - 2 * noise
     amplitude = np.sqrt(np.maximum(raw, 1e-3 * max(raw.max(), TINY)))
-    in_time = np.fft.ifft(deviations / amplitude, axis=1)
+    (powers,) = total(((np.abs(np.fft.ifft(part / amplitude, axis=1)) ** 2).sum(axis=0),) for part in deviations())
     floor = 2 * noise * np.mean(amplitude**-2.0) / width
     steps = max(1, round(SMOOTH_TIME * width))
-    power = _smooth((np.abs(in_time) ** 2).mean(axis=0), steps) - floor
+    power = _smooth(powers / n, steps) - floor
     power[power < 3 * floor / np.sqrt(n * (steps + 1))] = 0.0  # less than three SDs above the noise
     if raw.max() <= 0 or not power.any():
         return np.zeros((width, width), complex)
@@ -117,23 +124,30 @@ def local_covariance(deviations: np.ndarray, noise: float, half_width: int) -> n
     return amplitude[:, None] * correlation[apart % width] * amplitude
 
 
-def prior_directions(deviations: np.ndarray, noise: float, half_width: int) -> tuple[np.ndarray, np.ndarray]:
+def total(parts: Iterator[tuple]) -> tuple:
+    """Return the sums over blocks of the numbers or arrays that each yields."""
+    return tuple(functools.reduce(lambda whole, part: [w + p for w, p in zip(whole, part, strict=True)], parts))
+
+
+def prior_directions(
+    deviations: Callable[[], Iterator[np.ndarray]], conditions: int, noise: float, half_width: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return directions (codes, 2 E W) and variances (codes,) of the covariances' prior, without negligible ones.
 
-    `deviations`: complex (subjects, E, W), of `sum_and_difference`. These are independent, and each a proper complex
-    process.
+    `deviations` yields blocks of `sum_and_difference`, complex (any number of subjects, E, W), E of them `conditions`.
+    These are independent, and each a proper complex process.
     """
     from scipy.linalg import eigh
 
-    _, conditions, width = deviations.shape
     directions, variances = [], []
     for e in range(conditions):
-        values, vectors = eigh(local_covariance(deviations[:, e], noise, half_width), driver="evd")
+        covariance = local_covariance(lambda e=e: (part[:, e] for part in deviations()), noise, half_width)
+        values, vectors = eigh(covariance, driver="evd")
         kept = values > NEGLIGIBLE * 2 * noise
         for turn in (1, 1j):  # a complex direction is two real ones of half the variance
-            part = np.zeros((int(kept.sum()), conditions, width), complex)
+            part = np.zeros((int(kept.sum()), conditions, len(covariance)), complex)
             part[:, e] = turn * vectors[:, kept].T
-            flat = part.reshape(len(part), conditions * width)
+            flat = part.reshape(len(part), conditions * len(covariance))
             directions.append(np.concatenate([flat.real, flat.imag], axis=1))
             variances.append(values[kept] / 2)
     variance = np.concatenate(variances)
@@ -179,31 +193,53 @@ def covariance_mode(codes: np.ndarray, noise: np.ndarray, prior: np.ndarray, str
     covariance = np.diag(prior)
     for _ in range(ITERATIONS):
         values, vectors = np.linalg.eigh(covariance)
-        values = np.maximum(values, 0.0)
-        share = values / (values + noise[:, None])
-        expected = (codes @ vectors) * share
+        squares, left = _moments(codes, noise, np.maximum(values, 0.0), vectors)
         # The population's mean took one degree of freedom from the deviations
-        scatter = expected.T @ expected * n / max(n - 1, 1) + np.diag((share * noise[:, None]).sum(axis=0))
+        scatter = squares * n / max(n - 1, 1) + np.diag(left)
         covariance = (vectors @ scatter @ vectors.T + strength * np.diag(prior)) / (n + strength)
         covariance = (covariance + covariance.T) / 2
     return covariance
 
 
-def site_shares(codes: np.ndarray, noise: np.ndarray, variances: np.ndarray, sites: np.ndarray) -> np.ndarray:
+def _moments(
+    codes: np.ndarray, noise: np.ndarray, variances: np.ndarray, vectors: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the expected codes' sum of products, (codes, codes), and the sum of their posterior variances, (codes,).
+
+    `vectors` turns the codes first. A block of subjects at a time.
+    """
+
+    def parts() -> Iterator[tuple]:
+        for start in range(0, len(codes), BLOCK):
+            own, level = codes[start : start + BLOCK], noise[start : start + BLOCK, None]
+            share = variances / (variances + level)
+            expected = (own if vectors is None else own @ vectors) * share
+            yield expected.T @ expected, (share * level).sum(axis=0)
+
+    return total(parts())
+
+
+def site_shares(
+    means: Mapping[str, np.ndarray], numbers: Mapping[str, int], noise: Mapping[str, float], variances: np.ndarray
+) -> np.ndarray:
     """Return the variance between sites over the variance within, of each code, by the likelihood of the sites' means.
 
     0 unless that makes them likelier by `LEAST_GAIN` nats: of hundreds of codes some differ by chance.
+
+    Parameters
+    ----------
+    means, numbers, noise
+        By site: mean code (codes,), number of subjects, mean noise variance.
+    variances
+        Of the codes within sites, (codes,).
     """
-    names = sorted(set(sites))
-    if len(names) < 2:
+    if len(means) < 2:
         return np.zeros(variances.size)
     likelihood = np.zeros((len(SITE_SHARES), variances.size))
-    for name in names:
-        own = sites == name
-        mean = codes[own].mean(axis=0)
+    for name in sorted(means):
         for i, share in enumerate(SITE_SHARES):
-            spread = variances * (share + 1 / own.sum()) + noise[own].mean() / own.sum()
-            likelihood[i] -= 0.5 * (mean**2 / spread + np.log(spread))
+            spread = variances * (share + 1 / numbers[name]) + noise[name] / numbers[name]
+            likelihood[i] -= 0.5 * (means[name] ** 2 / spread + np.log(spread))
     best = likelihood.argmax(axis=0)
     return np.where(likelihood.max(axis=0) - likelihood[0] > LEAST_GAIN, np.array(SITE_SHARES)[best], 0.0)
 
@@ -213,9 +249,13 @@ def own_covariance(codes: np.ndarray, noise: np.ndarray, variances: np.ndarray) 
 
     A step of EM without the prior's share: where the data say much it is theirs, where they say little the model's.
     """
-    share = variances / (variances + noise[:, None])
-    expected = codes * share
-    return expected.T @ expected / (len(codes) - 1) + np.diag((share * noise[:, None]).mean(axis=0))
+    squares, left = _moments(codes, noise, variances)
+    return squares / (len(codes) - 1) + np.diag(left / len(codes))
+
+
+def mean_of(data: Means) -> np.ndarray:
+    """Return the mean spectrum over subjects, complex (conditions, W)."""
+    return total((part.sum(axis=0),) for part in data.blocks())[0] / len(data.spectra)
 
 
 def fit_means(
@@ -226,21 +266,25 @@ def fit_means(
     `patterns`: what each metabolite adds to the mean, if known, complex (metabolites, E, W).
     """
     n = len(train.spectra)
-    mean = train.spectra.mean(axis=0)
+    mean = mean_of(train)
     sites = np.array(train.site or [""] * n)
     none = np.zeros(0)
     empty = SubjectModel(mean, np.zeros((0, 2 * mean.size)), none, np.zeros((0, 0)), none, n_subjects=n)
     if n < 2:
         return empty, []
-    deviations = train.spectra - mean
+
+    def deviations() -> Iterator[np.ndarray]:
+        return (part - mean for part in train.blocks())
+
     half_width = max(1, round(SMOOTH_PPM / bin_ppm))
     noise = float(train.variance.mean())
-    directions, prior = prior_directions(sum_and_difference(deviations), noise, half_width)
+    turned = functools.partial(map, sum_and_difference)
+    directions, prior = prior_directions(lambda: turned(deviations()), len(mean), noise, half_width)
     if patterns is not None:
         directions, prior = with_patterns(directions, prior, patterns, NEGLIGIBLE * noise)
     if not prior.size:
         return empty, []
-    codes = rotate(deviations) @ directions.T
+    codes = np.concatenate([rotate(part) @ directions.T for part in deviations()])
     models, trials = [], []
     for strength in STRENGTHS:
         model = _assemble(mean, directions, codes, train.variance, prior, strength, sites)
@@ -268,27 +312,47 @@ def _assemble(mean, directions, codes, noise, prior, strength, sites) -> Subject
 
     variances, vectors = turned(codes)
     inside = codes @ vectors
-    for name in set(sites):
-        inside[sites == name] -= inside[sites == name].mean(axis=0)
+    own = {name: sites == name for name in sorted(set(sites))}
+    means = {name: inside[rows].mean(axis=0) for name, rows in own.items()}
+    numbers = {name: int(rows.sum()) for name, rows in own.items()}
+    levels = {name: noise[rows].mean() for name, rows in own.items()}
+    for name, rows in own.items():
+        inside[rows] -= means[name]
     within = np.diagonal(own_covariance(inside, noise, variances))
-    shares = site_shares(codes @ vectors, noise, within, sites)
-    offsets = np.zeros_like(codes)
+    shares = site_shares(means, numbers, levels, within)
+    site_codes = {}
     if shares.any():
-        for name in set(sites):
-            own = sites == name
-            spread = within * (shares + 1 / own.sum()) + noise[own].mean() / own.sum()
-            offsets[own] = vectors @ (shares * within / np.maximum(spread, TINY) * (codes[own] @ vectors).mean(axis=0))
+        codes, offsets = codes.copy(), {}
+        for name, rows in own.items():
+            spread = within * (shares + 1 / numbers[name]) + levels[name] / numbers[name]
+            moved = (codes[rows] @ vectors).mean(axis=0)
+            offsets[name] = vectors @ (shares * within / np.maximum(spread, TINY) * moved)
+            codes[rows] -= offsets[name]
         turn = vectors
-        variances, vectors = turned(codes - offsets)
+        variances, vectors = turned(codes)
         shares = (turn.T @ vectors).T ** 2 @ shares  # what of each old code is in a new one
-    site_codes = {name: offsets[sites == name][0] @ vectors for name in sorted(set(sites))} if shares.any() else {}
-    values, factor = np.linalg.eigh(own_covariance((codes - offsets) @ vectors, noise, variances))
+        site_codes = {name: offset @ vectors for name, offset in offsets.items()}
+    values, factor = np.linalg.eigh(own_covariance(codes @ vectors, noise, variances))
     spread = factor * np.sqrt(np.maximum(values, 0.0))
     return SubjectModel(mean, vectors.T @ directions, variances, spread, shares, site_codes, len(codes))
 
 
-def fit(data: TrainingSet, seed: int, basis: Sequence[Path] = ()) -> tuple[SubjectModel, list[Trial], dict[str, Any]]:
-    """Fit the model to a training set; `basis`: folders of basis sets, none if no patterns are known.
+def fit(
+    data: TrainingSet, seed: int, basis: Sequence[Path], folder: Path
+) -> tuple[SubjectModel, list[Trial], dict[str, Any]]:
+    """Fit the model to a training set.
+
+    In memory at once are the spectra of `BLOCK` subjects, and of each training subject its codes: 8 bytes for each of
+    at most `MOST_CODES`, three times over.
+
+    Parameters
+    ----------
+    data, seed
+        The training set; the seed chooses transients of the validation subjects.
+    basis
+        Folders of basis sets, none if no patterns are known.
+    folder
+        For a file of subjects' mean spectra, until the end.
 
     Returns
     -------
@@ -310,11 +374,11 @@ def fit(data: TrainingSet, seed: int, basis: Sequence[Path] = ()) -> tuple[Subje
         )
     known_noise.check(data, known_noise.row_sd(data))
     ppm = data.grid["ppm"]
-    train = subject_means(data, train_rows)
-    known = patterns(train.spectra.mean(axis=0), data.grid, basis) if basis else None
+    train = subject_means(data, train_rows, folder)
+    known = patterns(mean_of(train), data.grid, basis) if basis else None
     if known is not None:
         print(f"{len(known.names)} metabolites, {100 * known.explained:.1f} % of the mean explained", flush=True)
-    validation = validation_means(data, seed)
+    validation = validation_means(data, seed, folder)
     model, trials = fit_means(train, validation, ppm[1] - ppm[0], known and known.spectra)
     best = max(trials, key=lambda trial: trial.validation, default=None)
     facts = {

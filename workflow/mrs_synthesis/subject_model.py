@@ -17,15 +17,20 @@ chosen by the likelihood of the validation subjects. Conditions are rotated to (
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mrs_synthesis.files import sha256, write_json, write_whole
 from mrs_synthesis.stage import InputError
+
+if TYPE_CHECKING:
+    from mrs_synthesis.training_set import RowFile
+
+BLOCK = 512  # subjects whose spectra are in memory at once
 
 
 @dataclass(frozen=True)
@@ -35,16 +40,21 @@ class Means:
     Attributes
     ----------
     spectra
-        Complex, (subjects, conditions, W), divided by the subject's scale.
+        Complex, (subjects, conditions, W), divided by the subject's scale; an array, or rows on disk.
     variance
         Noise variance of the real part of a bin of each mean, (subjects,).
     site
         Their sites.
     """
 
-    spectra: np.ndarray
+    spectra: np.ndarray | RowFile
     variance: np.ndarray
     site: Sequence[str] = ()
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield the spectra of at most `BLOCK` subjects at a time."""
+        for start in range(0, len(self.spectra), BLOCK):
+            yield self.spectra[start : start + BLOCK]
 
 
 def rotate(spectra: np.ndarray) -> np.ndarray:

@@ -17,6 +17,12 @@ from mrs_synthesis.vae_training import Options, fit
 
 MODELS = ("paper", "subject")
 LIKELIHOODS = ("analytic", "learned", "plain", "known")
+OUTPUTS = ("model.safetensors", "config.json", "density.npz", "losses.csv", "losses.svg")  # of the model `paper`
+# Modules that decide their bytes
+CODE = (
+    *("checkpoint", "files", "known_noise", "latent_density", "modelcard", "processes", "seeds", "train"),
+    *("training_set", "vae", "vae_training"),
+)
 NORMALISATION = "divided by max |mean edit-OFF or unedited spectrum| in 1.8-3.4 ppm of the subject"
 NOTE = "SYNTHETIC: what this model puts out is not measured"
 
@@ -41,7 +47,7 @@ def train(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
     import torch
 
-    from mrs_synthesis import latent_density
+    from mrs_synthesis import finished, latent_density
     from mrs_synthesis.modelcard import LOSS_COLUMNS, write_losses
     from mrs_synthesis.vae import architecture, save_model
 
@@ -49,6 +55,17 @@ def train(
     if device == "cuda":  # what is used here is deterministic on a CPU; asking for it costs 2 s of imports
         torch.use_deterministic_algorithms(True)
     data = TrainingSet(training)
+    checkpoint = Path(output) / "checkpoint"
+    machine = {"device": device, "threads": threads, "processes": group.size, "torch": torch.__version__}
+    key = finished.key_of({"options": asdict(options), "data": data.hashes(), "code": finished.code_of(CODE)} | machine)
+    kept = finished.is_kept(checkpoint, key)
+    if group.agree(int(kept), device) and kept:
+        if group.first:
+            finished.restore(checkpoint, output)
+        print(
+            "this training was finished before, with the same data, settings and code: its files are kept", flush=True
+        )
+        return
     model, history, best_epoch = fit(data, output, options, device, checkpoint_seconds, group)
     if not group.first:
         return
@@ -69,7 +86,7 @@ def train(
             "epochs_run": len(history),
             "best_epoch": best_epoch,
             "losses": dict(zip(LOSS_COLUMNS[1:], history[best_epoch - 1][1:], strict=True)),
-            "torch": torch.__version__,
+            "torch": machine["torch"],
         },
         "note": NOTE,
     }
@@ -81,6 +98,7 @@ def train(
     write_losses(output, history, best_epoch)
     config |= latent_density.fit_to_model(model, data, output, options.seed)
     digest = save_model(output, model, config)
+    finished.keep(checkpoint, output, OUTPUTS, key)
     print(f"{parameters} parameters, best epoch {best_epoch}, weights {digest[:12]}", flush=True)
 
 
@@ -106,7 +124,7 @@ def train_subjects(training: Path, output: Path, seed: int, basis: Sequence[Path
     from mrs_synthesis.modelcard import write_trials
 
     data = TrainingSet(training)
-    model, trials, facts = subject_fit.fit(data, seed, basis)
+    model, trials, facts = subject_fit.fit(data, seed, basis, output)
     config = {
         "model": "subject",
         "grid": data.grid,

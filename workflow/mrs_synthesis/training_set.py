@@ -2,21 +2,135 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+import math
+import mmap
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrs_synthesis.files import read_table, sha256
+from mrs_synthesis.files import naming, read_table, sha256, write_whole
 from mrs_synthesis.stage import InputError, SkippedError, require
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+FILES = ("grid.json", "index.tsv", "spectra.npy")
 INDEX_COLUMNS = ("row", "unit", "subject", "site", "condition", "transient", "split", "scale", "noise_sd")
+
+
+def write_spectra(path: Path, n_rows: int, width: int, blocks: Iterable[np.ndarray]) -> str:
+    """Write rows as a ``.npy`` file, one block of them in memory at a time; return the SHA-256 of the file's bytes.
+
+    Parameters
+    ----------
+    path
+        The file.
+    n_rows, width
+        Its shape; it may have no rows.
+    blocks
+        Complex, (any number of rows, width), which have `n_rows` rows together; kept as complex64.
+
+    Raises
+    ------
+    ValueError
+        If they have not.
+    """
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<c8", "fortran_order": False, "shape": (n_rows, width)})
+    digest = hashlib.sha256(header.getvalue())
+    done = 0
+    # Not a memory map, which cannot have no rows
+    with write_whole(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(header.getvalue())
+        for block in blocks:
+            part = np.ascontiguousarray(block, "<c8").reshape(-1, width)
+            digest.update(part)
+            stream.write(part)
+            done += len(part)
+        if done != n_rows:
+            raise ValueError(f"{path}: {done} rows, expected {n_rows}")
+    return digest.hexdigest()
+
+
+class RowFile:
+    """Rows (first axis) of a ``.npy`` file, read from disk when asked for by ``file[rows]``; nothing of it is kept.
+
+    Not a memory map, whose pages count as the memory of the process once they were touched.
+
+    Attributes
+    ----------
+    shape, dtype
+        Of the whole array.
+    """
+
+    def __init__(self, path: Path) -> None:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not mapped.ndim or not mapped.flags.c_contiguous:
+            raise ValueError(f"{path}: an array of shape {mapped.shape} in Fortran's order, expected rows")
+        self.path, self.shape, self.dtype = Path(path), mapped.shape, mapped.dtype
+        self._start = int(getattr(mapped, "offset", 0))
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Return the rows of these numbers, shape (*rows.shape, *shape[1:]), each run of neighbours in one reading.
+
+        Raises
+        ------
+        IndexError
+            If there is no such row.
+        InputError
+            If the file has become shorter.
+        """
+        wanted = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
+        flat = wanted.ravel()
+        if flat.size and not 0 <= flat.min() <= flat.max() < len(self):
+            raise IndexError(f"{self.path}: rows {flat.min()} to {flat.max()}, it has {len(self)}")
+        found = np.empty((flat.size, *self.shape[1:]), self.dtype)
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        bounds = [0, *(np.flatnonzero(np.diff(flat) != 1) + 1).tolist(), flat.size]
+        for first, last in itertools.pairwise(bounds):
+            target = memoryview(found[first:last]).cast("B") if last > first else b""
+            done = 0
+            while done < len(target):
+                read = os.preadv(self._file, [target[done:]], self._start + int(flat[first]) * size + done)
+                if not read:
+                    raise InputError(f"{self.path}: it ends before row {int(flat[last - 1])}; assemble it again")
+                done += read
+        return found.reshape(*wanted.shape, *self.shape[1:])
+
+
+def spool(folder: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> RowFile:
+    """Return complex rows of this shape that lie on disk, in a file without a name, and no longer than they are used.
+
+    `blocks` have so many rows together.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with naming(Path(folder)), tempfile.TemporaryFile(dir=folder) as stream:  # a kill leaves nothing of it either
+        header = {"descr": "<c16", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for block in blocks:
+            stream.write(np.ascontiguousarray(block, "<c16"))
+        stream.flush()
+        return RowFile(Path(f"/dev/fd/{stream.fileno()}"))
 
 
 class TrainingSet:
@@ -27,7 +141,7 @@ class TrainingSet:
         try:
             self.grid = json.loads(require(self.folder / "grid.json").read_text(encoding="utf-8"))
             self.index: pd.DataFrame = read_table(require(self.folder / "index.tsv"), INDEX_COLUMNS)
-            self.spectra = np.load(require(self.folder / "spectra.npy"), mmap_mode="r", allow_pickle=False)
+            self.spectra = RowFile(require(self.folder / "spectra.npy"))
             conditions = {name: i for i, name in enumerate(self.grid["conditions"])}
             self.condition = self.index["condition"].map(conditions).to_numpy(np.int64)
             if not np.array_equal(self.index["row"], np.arange(len(self.index))):
@@ -71,8 +185,9 @@ class TrainingSet:
         return result
 
     def hashes(self) -> dict[str, str]:
-        """Return the SHA-256 of the training set's files."""
-        return {name: sha256(self.folder / name) for name in ("grid.json", "index.tsv", "spectra.npy")}
+        """Return the SHA-256 of the training set's files; that of the spectra as grid.json states it, if it does."""
+        known = {"spectra.npy": self.grid["spectra_sha256"]} if "spectra_sha256" in self.grid else {}
+        return {name: known.get(name) or sha256(self.folder / name) for name in FILES}
 
 
 def read_index(training: Path, heldout: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -102,6 +217,17 @@ def read_index(training: Path, heldout: Path, columns: Sequence[str]) -> pd.Data
     return pd.concat(parts, ignore_index=True) if parts else seen.iloc[:0]
 
 
+def _mentions(path: Path, unit: str) -> bool:
+    """Tell whether a field of a TSV file is `unit`."""
+    name, ends, at = unit.encode(), (b"", b"\t", b"\n"), -1
+    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        while (at := content.find(name, at + 1)) >= 0:
+            after = at + len(name)
+            if content[max(0, at - 1) : at] in ends and content[after : after + 1] in ends:
+                return True
+    return False
+
+
 def held_out(training: Path, unit: str, n_transients: int, split_unit: str) -> tuple[list[int], float | None]:
     """Return the transients of a test unit that no model has seen, and its scale in the training set.
 
@@ -124,9 +250,11 @@ def held_out(training: Path, unit: str, n_transients: int, split_unit: str) -> t
     InputError
         If there is no index, or it is of other transients.
     """
-    path = Path(training) / "index.tsv"
+    path = require(Path(training) / "index.tsv")
+    if split_unit == "subject" and not _mentions(path, unit):  # every test scan asks: far quicker than reading a table
+        return list(range(n_transients)), None
     try:
-        index = read_table(require(path), ("unit", "transient", "split", "scale"))
+        index = read_table(path, ("unit", "transient", "split", "scale"))
     except ValueError as error:
         raise InputError(str(error)) from None
     own = index[index["unit"] == unit]

@@ -1,8 +1,8 @@
 """Train the variational autoencoder on single transients; the validation subjects decide when to stop.
 
-A run that was killed goes on from its checkpoint and ends with the same bytes as an undisturbed one: the order of the
-data follows from the seed and the epoch, and the state of the noise is saved. Several processes (`processes`) see the
-same batches and the same noise as one, each its part of every batch.
+Spectra are read from disk, batch by batch. A run that was killed goes on from its checkpoint and ends with the same
+bytes as an undisturbed one: the order of the data follows from the seed and the epoch, and the state of the noise is
+saved. Several processes (`processes`) see the same batches and the same noise as one, each its part of every batch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrs_synthesis import known_noise, seeds
+from mrs_synthesis import finished, known_noise, seeds
 from mrs_synthesis.processes import ALONE, Group
 from mrs_synthesis.stage import InputError
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mrs_synthesis.training_set import TrainingSet
     from mrs_synthesis.vae import SpectrumVAE
 
+CODE = ("known_noise", "vae", "vae_training")  # modules that decide what is trained
+CODES = 65_536  # codes held at once
 WARM_UP = 0.15  # share of the epochs in which the weight of the KL rises from 0, lest all codes collapse to the prior
 
 
@@ -78,6 +80,40 @@ def standardise(model: SpectrumVAE, data: TrainingSet, rows: np.ndarray, size: i
         model.log_sigma.fill_(math.log(spread))
 
 
+class Gaussian:
+    """Mean and covariance of vectors that come in parts, of which no more than `CODES` are held at once.
+
+    Parts are joined as Chan, Golub and LeVeque do (Am Stat 37:242, 1983).
+    """
+
+    def __init__(self) -> None:
+        self.n, self._parts, self._held = 0, [], 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Add vectors, shape (any number, size)."""
+        self._parts.append(values)
+        self._held += len(values)
+        if self._held >= CODES:
+            self._join()
+
+    def _join(self) -> None:
+        values = np.concatenate(self._parts)
+        n, mean = len(values), values.mean(axis=0)
+        scatter = (values - mean).T @ (values - mean)
+        if self.n:
+            off, both = mean - self._mean, self.n + n
+            scatter = self._scatter + scatter + np.outer(off, off) * (self.n * n / both)
+            mean = self._mean + off * (n / both)
+        self.n, self._mean, self._scatter = self.n + n, mean, scatter
+        self._parts, self._held = [], 0
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and covariance of all of them; there must be one."""
+        if self._held:
+            self._join()
+        return self._mean, self._scatter / max(1, self.n - 1)
+
+
 def describe_codes(model: SpectrumVAE, data: TrainingSet, rows: np.ndarray, size: int = 1024) -> None:
     """Set the Gaussian of the training codes (posterior means) of each condition; for ``plain`` also the measured SD.
 
@@ -85,18 +121,16 @@ def describe_codes(model: SpectrumVAE, data: TrainingSet, rows: np.ndarray, size
     """
     import torch
 
-    codes, conditions, squares = [], [], 0.0
+    codes, squares = [Gaussian() for _ in range(model.conditions)], 0.0
     for x, condition in data.batches(rows, size):
         mean, _ = model.encode(x, condition)
-        codes.append(mean.numpy().astype(float))
-        conditions.append(condition.numpy())
+        for c, own in enumerate(codes):
+            own.add(mean[condition == c].numpy().astype(float))
         squares += float((x - model.decode(mean, condition)).double().square().sum())
-    all_codes, all_conditions = np.concatenate(codes), np.concatenate(conditions)
-    for c in range(model.conditions):
-        part = all_codes[all_conditions == c]
-        centred = part - part.mean(axis=0)
-        model.code_mean[c] = torch.from_numpy(part.mean(axis=0))
-        model.code_covariance[c] = torch.from_numpy(centred.T @ centred / max(1, len(part) - 1))
+    for c, own in enumerate(codes):
+        mean, covariance = own.moments()
+        model.code_mean[c] = torch.from_numpy(mean)
+        model.code_covariance[c] = torch.from_numpy(covariance)
     if model.likelihood == "plain":
         model.log_sigma.fill_(0.5 * math.log(max(squares / (len(rows) * 2 * model.width), 1e-12)))
 
@@ -215,6 +249,7 @@ def fit(
     noise = torch.Generator().manual_seed(int(seeds.generator(options.seed, "train", "noise").integers(2**62)))
     validation_seed = int(seeds.generator(options.seed, "train", "validation").integers(2**62))
     fingerprint = json.loads(json.dumps(asdict(options))) | data.hashes() | {"device": device}
+    fingerprint |= {f"{name}.py": digest for name, digest in finished.code_of(CODE).items()}
 
     state: dict[str, Any] = {"fingerprint": fingerprint, "history": [], "best_epoch": 0, "finished": False}
     best = {}
