@@ -1,5 +1,7 @@
 """Agreement statistics against textbook values and hand calculations."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -123,3 +125,33 @@ def test_a_line_through_two_subjects_is_no_slope():
     p = pairs([[1.0], [2.5], [3.0]], [1, 2, 3])
     found = agreement.slope(p, np.array([[1, 1, 1], [2, 1, 0], [1, 2, 3.0]]))
     assert np.isnan(found).tolist() == [False, True, False]
+
+
+def test_slope_needs_three_subjects_among_those_drawn_whatever_the_order_of_their_scans():
+    rng = np.random.default_rng(0)
+    subject = np.array([3, 0, 3, 1, 5, 0, 1, 5])
+    pairs = Paired(rng.random((8, 1)), rng.random(8) + 1, subject, 6)
+    drawn = np.array([[2, 1, 9, 0, 9, 0], [0, 1, 0, 1, 0, 1], [1, 1, 1, 1, 1, 1], [0, 0, 3, 0, 3, 0.0]])
+    found = agreement.slope(pairs, drawn[:, subject])
+    assert np.isfinite(found).tolist() == [False, True, True, False]  # of 2, 3, 4 and no subjects that have scans
+
+
+def test_memory_grows_in_a_straight_line_with_subjects():
+    peaks = []
+    for n in (500, 2000):
+        rng = np.random.default_rng(0)
+        reference = 1 + 0.1 * rng.random(n)
+        pairs = Paired(reference[:, None] * (1 + 0.1 * rng.standard_normal((n, 2))), reference, np.arange(n), n)
+        drawn = agreement.resample(n, 10, rng)
+        agreement.describe(pairs, 10, drawn, rng)  # imports
+        tracemalloc.start()
+        agreement.describe(pairs, 10, drawn, rng)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 5 * peaks[0]  # a square would be 16 times as much
+
+
+def test_groups_are_rows_in_the_order_of_their_numbers():
+    values, group = np.arange(10.0).reshape(5, 2), np.array([7, 2, 7, 2, 0])
+    rows = bland_altman.group_rows(values, group)
+    np.testing.assert_array_equal(rows, [[8, 9, np.nan, np.nan], [2, 3, 6, 7], [0, 1, 4, 5]])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrs_synthesis import evaluate, spectra
+from mrs_synthesis import estimates, evaluate, spectra
 from mrs_synthesis.dictionary import write_described_table
 from mrs_synthesis.files import read_table, write_json, write_table
 from mrs_synthesis.scans import Scan, write_scan
@@ -227,6 +227,34 @@ def test_summary_and_failed_subjects(tables):
     assert summary["n_subjects"] == 4 and list(summary["units_left_out"]) == ["sub-05_acq-x"]
     assert summary["ratios"] == ["UNEDITED:tNAA"] and summary["split_unit"] == "subject"
     assert "05" not in set(read_table(tables / "bias.tsv")["source"])
+
+
+def test_tables_say_how_many_subjects_were_left_out(tables):
+    # five test subjects, of which 05 failed
+    for name in ("bias", "bias_truth", "effective_transients", "learning_curve"):
+        table = read_table(tables / f"{name}.tsv")
+        assert list(table.columns[[table.columns.get_loc("n") + 1]]) == ["n_left_out"]
+        assert (table["n"] + table["n_left_out"] == 5).all() and (table["n_left_out"] >= 1).all(), name
+    by_site = read_table(tables / "bias_by_site.tsv")
+    at = pd.Series(SITE).value_counts()
+    assert (by_site["n"] + by_site["n_left_out"] == by_site["site"].map(at)).all()
+
+
+def test_concentrations_are_read_in_parts(tables, monkeypatch):
+    whole = read_table(tables / "concentrations.tsv")
+    own = whole[(whole["metabolite"] == "tNAA") & (whole["condition"] == "UNEDITED")]
+    columns, sizes = ("unit", "metabolite", "condition", "n_real", "per_tcr"), []
+
+    def kept(part):
+        sizes.append(len(part))
+        return estimates.of_ratios(part, [("UNEDITED", "tNAA")])
+
+    monkeypatch.setattr(estimates, "CHUNK", 10)
+    found = estimates.read_concentrations(tables / "concentrations.tsv", columns, kept)
+    assert max(sizes) == 10 and sum(sizes) == len(whole)
+    pd.testing.assert_frame_equal(found, own[[c for c in whole.columns if c in columns]].reset_index(drop=True))
+    with pytest.raises(InputError, match="no column mystery; it has unit"):
+        estimates.read_concentrations(tables / "concentrations.tsv", ("unit", "mystery"), kept)
 
 
 def test_same_bytes_again(study, tables):

@@ -2,13 +2,14 @@
 
 import base64
 import gzip
+import re
 
 import fake_results
 import numpy as np
 import pandas as pd
 from fake_results import FakeResults
 
-from mrs_synthesis import report_downloads
+from mrs_synthesis import report_data, report_downloads
 from mrs_synthesis.files import write_table
 
 
@@ -56,7 +57,7 @@ class Many(FakeResults):
             return
         folder = self.root / "derivatives" / unit[:6] / "mrs"
         folder.mkdir(parents=True, exist_ok=True)
-        qc = pd.DataFrame({"condition": np.repeat(self.conditions, 160), "transient": [*range(160)] * 2, "kept": 1})
+        qc = pd.DataFrame({"condition": np.repeat(self.conditions, 40), "transient": [*range(40)] * 2, "kept": 1})
         for column in ("shift_hz", "phase_deg", "noise_sd", "snr", "fwhm_hz", "water_residual"):
             qc[column] = self.random.standard_normal(len(qc))
         write_table(folder / f"{unit}_desc-preproc_qc.tsv", qc)
@@ -66,8 +67,49 @@ class Many(FakeResults):
         super().tables()
 
 
-def test_page_of_200_subjects_is_below_15_mb(tmp_path, monkeypatch):
+def test_page_does_not_grow_with_subjects(tmp_path, monkeypatch):
     monkeypatch.setattr(fake_results, "POINTS", 2048)
-    few, many = (len(Many(tmp_path / str(n), subjects=n).page().encode()) for n in (20, 200))
-    print(f"page of 20 subjects: {few / 1e6:.2f} MB, of 200: {many / 1e6:.2f} MB")
-    assert 5e6 < few < many < 15e6
+    few, many = (Many(tmp_path / str(n), subjects=n).page() for n in (20, 320))
+    sizes = [len(page.encode()) for page in (few, many)]
+    print(f"page of 20 subjects: {sizes[0] / 1e6:.2f} MB, of 320: {sizes[1] / 1e6:.2f} MB")
+    assert 5e6 < sizes[0] < sizes[1] < sizes[0] + 3.5e6 < 15e6
+    # What is not all on the page says so, and where the rest is
+    drawn = int(re.search(r"Points of (\d+) of 320 scans", many)[1])
+    assert 40 <= drawn < 300 and "Shown are 12 of 320 scans" in many
+    assert "the 100 of 320 scans that lost the largest share; all are in tables/preprocessing.tsv" in many
+    assert "Points of" not in few and "largest share" not in few
+
+
+def test_large_tables_are_not_held_and_the_page_draws_the_same(tmp_path, monkeypatch):
+    FakeResults(tmp_path, subjects=5)
+    whole = report_data.load("fake", tmp_path, "batched")
+    monkeypatch.setattr(report_data, "LARGE_BYTES", 0)
+    monkeypatch.setattr(report_data, "CHUNK", 7)
+    monkeypatch.setattr(report_data, "SHOWN_ROWS", 9)
+    study = report_data.load("fake", tmp_path, "batched")
+    n = len(whole.tables["concentrations"])
+    assert len(study.tables["concentrations"]) == 9 and study.totals == {"concentrations": n} and not whole.totals
+    pd.testing.assert_frame_equal(study.estimates, whole.estimates, check_dtype=False)
+    assert study.fitted == whole.fitted == {"DIFF", "OFF"}
+    assert set(study.tables) == set(whole.tables) and len(study.tables["bias"]) == len(whole.tables["bias"])
+    views = report_downloads.table_views(study.tables, {}, {}, ["concentrations", "bias"], totals=study.totals)
+    assert [(view["total"], bool(view["packed"])) for view in views] == [(n, False), (len(whole.tables["bias"]), True)]
+    monkeypatch.setattr(report_data, "MOST_SCANS", 2)
+    few = report_data.load("fake", tmp_path, "batched").estimates
+    assert list(few["unit"].unique()) == [whole.units["unit"].iloc[0], whole.units["unit"].iloc[-1]]
+
+
+def test_many_failures_are_grouped_by_stage_and_reason(tmp_path):
+    fake = FakeResults(tmp_path, failed=True)
+    rows = [(f"sub-{i:03d}_acq-x", "convert", f"raw/sub-{i:03d}/x.dat: {i} bytes, expected more") for i in range(60)]
+    rows += [(f"sub-{i:03d}_acq-x", "preprocess", "no signal") for i in range(60, 67)]
+    rows += [(f"sub-{i:03d}_acq-x", "excluded", f"moved <{i} times>") for i in range(67, 69)]
+    write_table(tmp_path / "tables" / "failures.tsv", pd.DataFrame(rows, columns=["unit", "stage", "reason"]))
+    page = fake.page()
+    words = "2 excluded by the sample sheet, 60 failed in convert, 7 failed in preprocess"
+    assert f"Left out: {words}." in page and f"({words})" in page.split('id="failed"')[0]
+    section = page.split('id="failed"')[1].split("</section>")[0]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in section.split("<tbody>")[1].split("<tr>")[1:]]
+    assert [(row[0], row[1]) for row in cells] == [("convert", "60"), ("preprocess", "7"), ("excluded", "2")]
+    assert cells[0][2].endswith("0 bytes, expected more") and cells[0][3].count("sub-") == 3
+    assert "tables/failures.tsv" in section and "sub-059" not in section

@@ -116,7 +116,9 @@ def slope(pairs: Paired, weights: np.ndarray) -> np.ndarray:
     mean_x, mean_y = _weighted_mean(weights, x), _weighted_mean(weights, y)
     covariance = _weighted_mean(weights, x * y) - mean_x * mean_y
     variance = _weighted_mean(weights, x**2) - mean_x**2
-    present = (weights > 0) @ (pairs.subject[:, None] == np.unique(pairs.subject)) > 0
+    order = np.argsort(pairs.subject, kind="stable")
+    starts = np.flatnonzero(np.diff(pairs.subject[order], prepend=-1))  # of each subject's observations
+    present = np.logical_or.reduceat(weights[:, order] > 0, starts, axis=1)
     varied = (variance > 1e-12 * mean_x**2) & (present.sum(axis=1) >= FEWEST)
     return np.divide(covariance, variance, out=np.full(variance.shape, np.nan), where=varied)
 
@@ -239,7 +241,7 @@ def describe(pairs: Paired, margin_percent: float, drawn: np.ndarray, random: np
         tested = percent.ravel()
     else:
         row["cv_percent"] = within_cv(pairs.estimate)
-        tested = np.array([row_mean(row_mean(percent)[pairs.subject == s]) for s in subjects])
+        tested = row_mean(bland_altman.group_rows(row_mean(percent), pairs.subject))
     row["tost_p"] = tost(tested, margin_percent)
     if several:
         # With one subject each replicate is an observation of its own

@@ -128,9 +128,10 @@ def proportional_p(difference: np.ndarray, mean: np.ndarray) -> float:
     return float(stats.kendalltau(np.abs(difference), mean, alternative="greater").pvalue)
 
 
-def _rows(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Return values, shape (observations, replicates), as one row per group, NaN where it has fewer."""
-    parts = [values[group == g].ravel() for g in np.unique(group)]
+def group_rows(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return values, shape (observations[, replicates]), as one row per group (increasing), padded with NaN."""
+    order = np.argsort(group, kind="stable")
+    parts = [part.ravel() for part in np.split(values[order], np.flatnonzero(np.diff(group[order])) + 1)]
     rows = np.full((len(parts), max(part.size for part in parts)), np.nan)
     for row, part in zip(rows, parts, strict=True):
         row[: part.size] = part
@@ -157,8 +158,8 @@ def describe(estimate: np.ndarray, reference: np.ndarray, subject: np.ndarray) -
     dict
         scale, proportional_p, and loa_low, loa_high with their intervals in percent; NaN with one subject.
     """
-    difference = _rows(np.abs(estimate - reference[:, None]), subject)
-    size = _rows((estimate + reference[:, None]) / 2, subject)
+    difference = group_rows(np.abs(estimate - reference[:, None]), subject)
+    size = group_rows((estimate + reference[:, None]) / 2, subject)
     # Within one subject the mean varies by the error alone, and tells nothing of how the error depends on it
     p = proportional_p(row_mean(difference), row_mean(size)) if np.ptp(reference) > 0 else float("nan")
     known = estimate[np.isfinite(estimate)]
@@ -170,7 +171,7 @@ def describe(estimate: np.ndarray, reference: np.ndarray, subject: np.ndarray) -
     else:
         values = 100.0 * (estimate / reference[:, None] - 1.0)
     if len(difference) > 1:
-        found = limits(float(row_mean(values).mean()), _rows(values, subject))
+        found = limits(float(row_mean(values).mean()), group_rows(values, subject))
         found = back_to_percent(found) if scale == "log" else found
         row |= {"loa_low": found.low, "loa_low_ci_low": found.low_interval[0], "loa_low_ci_high": found.low_interval[1]}
         row |= {

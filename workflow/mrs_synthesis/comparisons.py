@@ -24,7 +24,7 @@ import numpy as np
 from mrs_synthesis import agreement, effective, estimates, paired_errors, seeds
 from mrs_synthesis.agreement import Paired
 from mrs_synthesis.controls import CONTROLS
-from mrs_synthesis.stage import InputError, require, run
+from mrs_synthesis.stage import InputError, run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -327,13 +327,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     a = parser.parse_args(argv)
 
     from mrs_synthesis.dictionary import write_described_table
-    from mrs_synthesis.files import read_table
 
     names = (*estimates.SERIES, "unit", "subject", "replicate", "per_tcr")
-    try:
-        concentrations = read_table(require(a.concentrations), names)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    concentrations = estimates.read_concentrations(
+        a.concentrations, names, lambda part: estimates.of_ratios(part, estimates.wanted_ratios(a.ratios))
+    )
     rows = estimates.with_reference(concentrations, estimates.choose_ratios(a.ratios, concentrations))
     table, worth = tables(rows, a.bootstrap, a.seed)
     about = "A synthetic filling of one ratio to tCr compared with real transients or a null control on the same scans"

@@ -143,6 +143,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "small"
     },
     "n": {"Description": "Subjects"},
+    "n_left_out": {
+        "Description": "Subjects with test scans (of the site) that are not in n: a stage failed (see failures), or "
+        "the estimate is missing; scans that the sample sheet excludes are not counted"
+    },
     "n_replicates": {"Description": "Estimates, replicates of all scans together"},
     "n_missing": {"Description": "Estimates that are missing although the cell exists"},
     "n_eff": {

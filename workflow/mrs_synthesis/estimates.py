@@ -5,18 +5,20 @@ A series is one metabolite ratio from one source with one n_real and n_total (`S
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mrs_synthesis.agreement import Paired
-from mrs_synthesis.stage import InputError
+from mrs_synthesis.stage import InputError, require
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SERIES = ("metabolite", "condition", "source", "decoder", "n_real", "n_total")  # one row of the tables of bias
+CHUNK = 200_000  # rows
 CONDITIONS = ("OFF", "ON", "DIFF", "UNEDITED")
 COMMON = ("tNAA", "tCho", "Ins", "Glx")  # ratios of the condition that holds tCr, where none are named
 NO_CURVE = ("reference", "reconstruction")  # they hold the reference's own transients: no place on the learning curve
@@ -31,13 +33,7 @@ def choose_ratios(asked: Sequence[str] | None, concentrations: pd.DataFrame) -> 
         If a text is not of this form, or no pair was fitted.
     """
     fitted = set(zip(concentrations["condition"], concentrations["metabolite"], strict=True))
-    if asked is None:
-        wanted = [("DIFF", "GABA+"), ("DIFF", "Glx")] + [(c, m) for c in ("OFF", "UNEDITED") for m in COMMON]
-    else:
-        wanted = [tuple(text.split(":")) for text in asked]
-        for text, pair in zip(asked, wanted, strict=True):
-            if len(pair) != 2 or pair[0] not in CONDITIONS or not pair[1]:
-                raise InputError(f"--ratios {text}: expected CONDITION:METABOLITE, e.g. DIFF:GABA+ or UNEDITED:tNAA")
+    wanted = wanted_ratios(asked)
     found = [pair for pair in dict.fromkeys(wanted) if pair in fitted]
     for pair in dict.fromkeys(wanted):
         if asked is not None and pair not in fitted:
@@ -47,12 +43,58 @@ def choose_ratios(asked: Sequence[str] | None, concentrations: pd.DataFrame) -> 
     return found
 
 
-def with_reference(concentrations: pd.DataFrame, ratios: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Return the rows of `ratios` with a column ``reference``: per_tcr of the scan's reference cell."""
+def wanted_ratios(asked: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Return the (condition, metabolite) pairs that `choose_ratios` looks for.
+
+    Raises
+    ------
+    InputError
+        If a text is not of the form CONDITION:METABOLITE.
+    """
+    if asked is None:
+        return [("DIFF", "GABA+"), ("DIFF", "Glx")] + [(c, m) for c in ("OFF", "UNEDITED") for m in COMMON]
+    wanted = [tuple(text.split(":")) for text in asked]
+    for text, pair in zip(asked, wanted, strict=True):
+        if len(pair) != 2 or pair[0] not in CONDITIONS or not pair[1]:
+            raise InputError(f"--ratios {text}: expected CONDITION:METABOLITE, e.g. DIFF:GABA+ or UNEDITED:tNAA")
+    return wanted
+
+
+def of_ratios(concentrations: pd.DataFrame, ratios: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Return the rows of these (condition, metabolite) pairs."""
     import pandas as pd
 
-    keys = pd.MultiIndex.from_frame(concentrations[["condition", "metabolite"]])
-    rows = concentrations[keys.isin(ratios)]
+    return concentrations[pd.MultiIndex.from_frame(concentrations[["condition", "metabolite"]]).isin(ratios)]
+
+
+def read_concentrations(
+    path: Path, columns: Sequence[str], kept: Callable[[pd.DataFrame], pd.DataFrame]
+) -> pd.DataFrame:
+    """Return `columns` of the table of concentrations, and of its rows those that `kept` returns of each part.
+
+    The table has a row for every metabolite of every cell of every scan; `CHUNK` rows are in memory at once.
+
+    Raises
+    ------
+    InputError
+        If the table is absent or lacks a column.
+    """
+    import pandas as pd
+
+    from mrs_synthesis.files import MISSING, TEXT
+
+    with open(require(path), encoding="utf-8") as stream:
+        found = stream.readline().rstrip("\n").split("\t")
+    if missing := [column for column in columns if column not in found]:
+        raise InputError(f"{path}: no column {', '.join(missing)}; it has {', '.join(found)}")
+    layout = {"sep": "\t", "na_values": [MISSING, ""], "keep_default_na": False, "dtype": dict.fromkeys(TEXT, str)}
+    chunks = pd.read_csv(path, usecols=list(dict.fromkeys(columns)), chunksize=CHUNK, **layout)
+    return pd.concat([kept(chunk) for chunk in chunks], ignore_index=True)
+
+
+def with_reference(concentrations: pd.DataFrame, ratios: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Return the rows of `ratios` with a column ``reference``: per_tcr of the scan's reference cell."""
+    rows = of_ratios(concentrations, ratios)
     own = rows[rows["source"] == "reference"]
     own = own[["unit", "condition", "metabolite", "per_tcr"]].rename(columns={"per_tcr": "reference"})
     return rows.merge(own, on=["unit", "condition", "metabolite"], how="left", validate="many_to_one")
@@ -60,8 +102,6 @@ def with_reference(concentrations: pd.DataFrame, ratios: Sequence[tuple[str, str
 
 def with_truth(concentrations: pd.DataFrame, ratios: Sequence[tuple[str, str]], truth: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of `ratios` with a column ``reference``: the true ratio to tCr; sums are formed if absent."""
-    import pandas as pd
-
     from mrs_synthesis.metabolites import DIFF_SUMS, SUMS, canonical
 
     wide = truth.assign(metabolite=truth["metabolite"].map(canonical)).pivot(
@@ -72,9 +112,9 @@ def with_truth(concentrations: pd.DataFrame, ratios: Sequence[tuple[str, str]], 
         if name not in wide and present:
             wide[name] = wide[present].sum(axis=1, min_count=1)
     long = wide.reset_index().melt(id_vars="subject", var_name="metabolite", value_name="reference")
-    keys = pd.MultiIndex.from_frame(concentrations[["condition", "metabolite"]])
-    rows = concentrations[keys.isin(ratios)]
-    return rows.merge(long, on=["subject", "metabolite"], how="inner", validate="many_to_one")
+    return of_ratios(concentrations, ratios).merge(
+        long, on=["subject", "metabolite"], how="inner", validate="many_to_one"
+    )
 
 
 def paired(rows: pd.DataFrame, units: Sequence[str], subjects: dict[str, int]) -> Paired:

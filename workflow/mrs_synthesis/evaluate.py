@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrs_synthesis import fitting
+from mrs_synthesis import estimates, fitting
 from mrs_synthesis.bias_tables import LEARNING, bias_table, effective_table, learning_table, site_table
 from mrs_synthesis.estimates import choose_ratios, with_reference, with_truth
 from mrs_synthesis.stage import InputError, SkippedError, require, run
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 IDENTIFIERS = ("unit", "subject", "session", "site")
 CELL = ("cell", "source", "decoder", "n_real", "n_total", "replicate")
+NEEDED = (*estimates.SERIES, "unit", "subject", "site", "replicate", "per_tcr", "crlb_percent")  # held of all scans
+LEARNING_ABOUT = "Error of so many real transients alone for one ratio to tCr"
+EFFECTIVE_ABOUT = "How many real transients one source is worth for one ratio to tCr"
 FIT = tuple(column for column in fitting.COLUMNS if column != "raw_sd")
 
 
@@ -61,17 +65,14 @@ def read_fit(base: Path, unit: str, engine: str) -> pd.DataFrame:
         raise InputError(str(error)) from None
 
 
-def collect(units: Sequence[dict], derivatives: Path, engine: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the table of concentrations, and the units left out with the reason.
+def by_unit(units: Sequence[dict], derivatives: Path, engine: str, left_out: dict[str, str]) -> Iterator[pd.DataFrame]:
+    """Yield the rows of the table of concentrations of one unit after the other; add those left out, with the reason.
 
     Raises
     ------
     InputError
         If a unit's files are absent or contradict each other, or no unit is left.
     """
-    import pandas as pd
-
-    fits, left_out = [], {}
     for row in units:
         base = Path(derivatives) / row["folder"] / "mrs"
         names = {name: row[name] for name in IDENTIFIERS}
@@ -87,10 +88,59 @@ def collect(units: Sequence[dict], derivatives: Path, engine: str) -> tuple[pd.D
             raise InputError(
                 f"{base}/{row['unit']}: fits of cells {sorted(unknown)} that the cells index lacks; quantify again"
             )
-        fits.append(cells.merge(fit, on="cell", how="left").assign(**names))
-    if not fits:
+        yield cells.merge(fit, on="cell", how="left").assign(**names)[[*IDENTIFIERS, *CELL, *FIT[1:]]]
+    if len(left_out) == len(units):
         raise InputError(f"all {len(units)} test units failed earlier; see the table of failures")
-    return pd.concat(fits, ignore_index=True)[[*IDENTIFIERS, *CELL, *FIT[1:]]], left_out
+
+
+def collect(units: Sequence[dict], derivatives: Path, engine: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the table of concentrations, and the units left out with the reason; raises as `by_unit`."""
+    import pandas as pd
+
+    left_out: dict[str, str] = {}
+    return pd.concat(list(by_unit(units, derivatives, engine, left_out)), ignore_index=True), left_out
+
+
+def write_concentrations(a: argparse.Namespace, units: Sequence[dict]) -> tuple[pd.DataFrame, dict]:
+    """Write the table of concentrations, unit by unit; return the rows that may be evaluated, and facts of all."""
+    import pandas as pd
+
+    from mrs_synthesis.dictionary import describe
+    from mrs_synthesis.files import append_table, write_json
+
+    path, wanted = a.output / "concentrations.tsv", estimates.wanted_ratios(a.ratios)
+    left_out: dict[str, str] = {}
+    kept, sources, converged = [], {}, [0.0, 0]
+    with append_table(path) as append:
+        for table in by_unit(units, a.derivatives, a.engine, left_out):
+            append(table)
+            kept.append(estimates.of_ratios(table, wanted)[[*NEEDED]])
+            sources |= dict.fromkeys(table["source"])
+            known = table["converged"].astype(float).dropna()
+            converged = [converged[0] + float(known.sum()), converged[1] + len(known)]
+    about = {"TableDescription": "A metabolite fitted in one condition of one study cell", "MissingValue": "n/a"}
+    write_json(path.with_suffix(".json"), about | describe(path, [*IDENTIFIERS, *CELL, *FIT[1:]]))
+    evaluated = [row for row in units if row["unit"] not in left_out]
+    return pd.concat(kept, ignore_index=True), {
+        "n_subjects": len({row["subject"] for row in evaluated}),
+        "n_units": len(evaluated),
+        "n_sites": len({row["site"] for row in evaluated}),
+        "units_left_out": left_out,
+        "sources": list(sources),
+        "converged_fraction": converged[0] / converged[1] if converged[1] else None,
+    }
+
+
+def with_left_out(table: pd.DataFrame, units: Sequence[dict]) -> pd.DataFrame:
+    """Return the table with a column ``n_left_out`` beside ``n``: test subjects (of the row's site) that n lacks."""
+    if "n" not in table:
+        return table
+    everybody = {(row["site"], row["subject"]) for row in units}
+    by_site = Counter(site for site, _ in everybody)
+    total = table["site"].map(by_site) if "site" in table else len({subject for _, subject in everybody})
+    table = table.copy()
+    table.insert(table.columns.get_loc("n") + 1, "n_left_out", total - table["n"])
+    return table
 
 
 def evaluate(a: argparse.Namespace) -> None:
@@ -99,53 +149,35 @@ def evaluate(a: argparse.Namespace) -> None:
     from mrs_synthesis.files import read_table, write_json
 
     units, split_unit = read_units(a.units, a.training)
-    concentrations, left_out = collect(units, a.derivatives, a.engine)
+    concentrations, facts = write_concentrations(a, units)
     ratios = choose_ratios(a.ratios, concentrations)
     rows = with_reference(concentrations, ratios)
     settings = (a.tost_margin_percent, a.bootstrap, a.seed)
     scope = ", within one subject" if rows["subject"].nunique() == 1 else ""
     if split_unit == "transient":
         scope += "; training and test transients are of the same subjects"
-    write_described_table(
-        a.output / "concentrations.tsv", concentrations, "A metabolite fitted in one condition of one study cell"
-    )
-    about = f"Bias and agreement of one ratio to tCr from one source with the scans' own reference cell{scope}"
-    write_described_table(a.output / "bias.tsv", bias_table(rows, *settings), about)
-    write_described_table(a.output / "bias_by_site.tsv", site_table(rows, *settings), f"{about}, one site")
-    write_described_table(
-        a.output / "learning_curve.tsv",
-        learning_table(rows, a.bootstrap, a.seed),
-        f"Error of so many real transients alone for one ratio to tCr{scope}",
-        LEARNING,
-    )
-    write_described_table(
-        a.output / "effective_transients.tsv",
-        effective_table(rows, a.bootstrap, a.seed),
-        f"How many real transients one source is worth for one ratio to tCr{scope}",
-    )
+
+    def write(name: str, table: pd.DataFrame, about: str, extra: dict | None = None) -> None:
+        write_described_table(a.output / f"{name}.tsv", with_left_out(table, units), f"{about}{scope}", extra)
+
+    about = "Bias and agreement of one ratio to tCr from one source with the scans' own reference cell"
+    write("bias", bias_table(rows, *settings), about)
+    write("learning_curve", learning_table(rows, a.bootstrap, a.seed), LEARNING_ABOUT, LEARNING)
+    write("effective_transients", effective_table(rows, a.bootstrap, a.seed), EFFECTIVE_ABOUT)
     if a.truth is not None:
         try:
             truth = read_table(require(a.truth), ("subject", "metabolite", "concentration_mm", "per_tcr"))
         except ValueError as error:
             raise InputError(str(error)) from None
         table = bias_table(with_truth(concentrations, ratios, truth), *settings, leave_out=())
-        write_described_table(a.output / "bias_truth.tsv", table, f"As bias, against the phantom's truth{scope}")
+        write("bias_truth", table, "As bias, against the phantom's truth")
+    scope += ", one site"
+    write("bias_by_site", site_table(rows, *settings), about)
+    settings = {"tost_margin_percent": a.tost_margin_percent, "bootstrap": a.bootstrap, "seed": a.seed}
+    ratios = [":".join(pair) for pair in ratios]
     write_json(
         a.output / "summary.json",
-        {
-            "engine": a.engine,
-            "split_unit": split_unit,
-            "n_subjects": int(concentrations["subject"].nunique()),
-            "n_units": int(concentrations["unit"].nunique()),
-            "n_sites": int(concentrations["site"].nunique()),
-            "units_left_out": left_out,
-            "ratios": [":".join(pair) for pair in ratios],
-            "sources": list(dict.fromkeys(concentrations["source"])),
-            "converged_fraction": float(concentrations["converged"].astype(float).mean()),
-            "tost_margin_percent": a.tost_margin_percent,
-            "bootstrap": a.bootstrap,
-            "seed": a.seed,
-        },
+        {"engine": a.engine, "split_unit": split_unit, "ratios": ratios} | facts | settings,
     )
 
 

@@ -282,6 +282,7 @@ def table(units: Path, rawdata: Path, tables: Path, config: Path) -> pd.DataFram
     import pandas as pd
 
     from mrs_synthesis import __version__
+    from mrs_synthesis.estimates import read_concentrations
     from mrs_synthesis.files import read_table
 
     settings = json.loads(require(config).read_text())
@@ -292,10 +293,12 @@ def table(units: Path, rawdata: Path, tables: Path, config: Path) -> pd.DataFram
             scans[["unit", "sequence"]], on="unit"
         )
         preprocessing = read_table(require(tables / "preprocessing.tsv"), ("unit", "kept", "snr", "fwhm_hz"))
-        wanted = ("unit", "source", "condition", "metabolite", "crlb_percent")
-        concentrations = read_table(require(tables / "concentrations.tsv"), wanted)
     except ValueError as error:
         raise InputError(str(error)) from None
+    wanted = ("unit", "source", "condition", "metabolite", "crlb_percent")
+    concentrations = read_concentrations(
+        tables / "concentrations.tsv", wanted, lambda part: part[part["source"] == "reference"]
+    )
     rows = []
     for name, own in scans.assign(site=scans["site"].fillna(MISSING).astype(str)).groupby("site"):
         headers = [

@@ -220,7 +220,7 @@ def _mixed(data: Subjects) -> tuple[list[dict], str, str]:
     elif len(levels) == 1:
         notes.append(f"one vendor ({levels[0]})")
     fixed = np.column_stack([np.ones(data.mean.size), *(data.vendor == name for name in levels[1:])]).astype(float)
-    group = np.array([data.sites.index(name) for name in data.site])
+    group = np.searchsorted(data.sites, data.site.astype(str))
     model = Grouped(data.mean, fixed, group)
     if model.freedom < 1 or model.exact:
         rows, method, note = _one_sample(data)
@@ -351,8 +351,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mrs_synthesis.files import read_table
 
     names = (*estimates.SERIES, "unit", "subject", "site", "replicate", "per_tcr")
+    concentrations = estimates.read_concentrations(
+        a.concentrations, names, lambda part: estimates.of_ratios(part, estimates.wanted_ratios(a.ratios))
+    )
     try:
-        concentrations = read_table(require(a.concentrations), names)
         units = read_table(require(a.units), ("unit", "vendor"))
     except ValueError as error:
         raise InputError(str(error)) from None

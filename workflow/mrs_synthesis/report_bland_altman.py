@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrs_synthesis.report_agreement import metabolite_choice, synthetic_first
+from mrs_synthesis.report_data import spread
 from mrs_synthesis.report_style import (
     BLACK,
     GREY,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 TICKS = (-90, -75, -50, -30, -20, -10, -5, 0, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
 LINES = (("bias_percent", "bias", "solid", 1.8), ("loa_low", "limit", "dash", 1.2), ("loa_high", "limit", "dash", 1.2))
+MOST_POINTS, FEWEST_SCANS = 60_000, 40
 BAND = "rgba(0, 0, 0, 0.08)"
 NAMES = {"bias_percent": ("bias_ci_low", "bias_ci_high")}
 
@@ -47,14 +49,27 @@ def on_scale(percent: np.ndarray | float, log: bool) -> np.ndarray:
     return 100 * np.log(np.where(ratio > 0, ratio, np.nan))
 
 
+def drawn_scans(estimates: pd.DataFrame | None, bias: pd.DataFrame | None) -> list[str]:
+    """Return the scans whose estimates are drawn: all, or so many, evenly over their list, that the page stays small.
+
+    As many views as rows of the table of biases share `MOST_POINTS` points; no fewer than `FEWEST_SCANS` are drawn.
+    """
+    if estimates is None or bias is None:
+        return []
+    units = list(dict.fromkeys(estimates["unit"]))
+    points = len(estimates[estimates["source"] != "reference"]) or 1
+    return spread(units, max(FEWEST_SCANS, len(units) * MOST_POINTS // points))
+
+
 def agreement_figure(estimates: pd.DataFrame | None, bias: pd.DataFrame | None) -> Figure | None:
     """Bland-Altman plot per metabolite and source: difference in percent against the mean of estimate and reference.
 
-    Points are single estimates (all replicates); lines are bias and limits of agreement, bands their 95 % intervals,
-    all from the table of biases.
+    Points are single estimates (all replicates) of the `drawn_scans`; lines are bias and limits of agreement, bands
+    their 95 % intervals, all from the table of biases.
     """
     if estimates is None or bias is None:
         return None
+    estimates = estimates[estimates["unit"].isin(drawn_scans(estimates, bias))]
     traces, arrays, names, layouts = [], {}, {}, []
     parts = dict(iter(estimates.groupby("measure", sort=False)))
     for row in bias.to_dict("records"):

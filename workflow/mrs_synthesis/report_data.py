@@ -6,6 +6,8 @@ since the page must also say what is missing.
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrs_synthesis.files import read_table, sha256
+from mrs_synthesis.files import MISSING, read_table, sha256
 from mrs_synthesis.stage import InputError, SkippedError, require
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SHOWN_ROWS = 60  # of a table on the page
+LISTED = ("concentrations", "conversion", "preprocessing", "truth")  # tables of which no figure needs every row
+LARGE_BYTES = 20_000_000  # a larger table of these is not held: even compressed it would not fit into the page
+CHUNK = 200_000  # rows read at once
+MOST_SCANS = 300  # whose single estimates are drawn
+ESTIMATES = ("unit", "source", "decoder", "n_real", "n_total", "condition", "metabolite", "per_tcr")
 WINDOW_PPM = (0.2, 4.4)
 SCALE_PPM = (1.8, 3.4)
 CONDITION_ORDER = ("OFF", "ON", "DIFF", "UNEDITED")
@@ -52,6 +60,11 @@ class Study:
         memorisation_verdicts.json; empty if absent.
     losses
         Training curves, or None.
+    estimates, fitted
+        Rows of the table of concentrations that the page draws, of at most `MOST_SCANS` scans, and the conditions that
+        the whole of it has; None if it is absent.
+    totals
+        Number of rows of the tables of which `tables` has the first ones only.
     """
 
     name: str
@@ -69,6 +82,12 @@ class Study:
     memorisation: dict[str, Any] = field(default_factory=dict)
     losses: pd.DataFrame | None = None
     model_sha256: str = ""
+    estimates: pd.DataFrame | None = None
+    fitted: set[str] | None = None
+    totals: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._folders = dict(zip(self.units["unit"], self.units["folder"].astype(str), strict=True))
 
     @property
     def within_one_subject(self) -> bool:
@@ -89,8 +108,7 @@ class Study:
     @property
     def fitted_conditions(self) -> list[str]:
         """Conditions that were fitted, as far as the table of estimates tells."""
-        table = self.table("concentrations", "condition")
-        found = set(self.conditions) if table is None else set(table["condition"].dropna())
+        found = set(self.conditions) if self.fitted is None else self.fitted
         return [name for name in CONDITION_ORDER if name in found]
 
     @property
@@ -110,17 +128,20 @@ class Study:
 
     def path(self, unit: str, suffix: str) -> Path:
         """Return a unit's derivative file."""
-        folder = self.units.set_index("unit").at[unit, "folder"]
-        return self.derivatives / str(folder) / "mrs" / f"{unit}_{suffix}"
+        return self.derivatives / self._folders[unit] / "mrs" / f"{unit}_{suffix}"
 
     def shown_units(self, limit: int) -> list[str]:
         """Return up to `limit` units whose data were not used for training, evenly spread over the list."""
         table = self.units[~self.units["failed"]]
         test = table[table["split"] == "test"]
-        units = (test if len(test) else table)["unit"].tolist()
-        if len(units) <= limit:
-            return units
-        return [units[i] for i in np.unique(np.linspace(0, len(units) - 1, limit).round().astype(int))]
+        return spread((test if len(test) else table)["unit"].tolist(), limit)
+
+
+def spread(values: list, limit: int) -> list:
+    """Return the values, or `limit` of them, evenly spread over the list."""
+    if len(values) <= limit:
+        return values
+    return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, limit).round().astype(int))]
 
 
 def load(name: str, results: Path, engine: str) -> Study:
@@ -145,15 +166,23 @@ def load(name: str, results: Path, engine: str) -> Study:
         config = read_json(require(results / "config.json"))
     except (ValueError, SkippedError) as error:
         raise InputError(f"{error}; run the stage that writes it again") from None
-    statuses = [record for path in sorted((results / "status").rglob("*.json")) if (record := read_json(path))]
+    statuses = [
+        record
+        for path in sorted((results / "status").rglob("*.json"))
+        if (record := read_json(path)).get("status") == "failed"
+    ]
     if "split" not in units:
         units["split"] = "n/a"
-    units["failed"] = units["unit"].isin({r.get("unit") for r in statuses if r.get("status") == "failed"})
+    units["failed"] = units["unit"].isin({r.get("unit") for r in statuses})
     study = Study(name, engine, config, units, statuses, results / "derivatives")
     for path in sorted((results / "tables").glob("*.tsv")):
         if path.stat().st_size:
-            study.tables[path.stem] = read_table(path)
             study.dictionaries[path.stem] = read_json(path.with_suffix(".json"))
+            if path.stem in LISTED and path.stat().st_size > LARGE_BYTES:
+                study.tables[path.stem], study.totals[path.stem] = first_rows(path)
+            else:
+                study.tables[path.stem] = read_table(path)
+    _add_estimates(study, results / "tables" / "concentrations.tsv")
     study.summary = read_json(results / "tables" / "summary.json")
     study.memorisation = read_json(results / "tables" / "memorisation_verdicts.json")
     study.grid = read_json(results / "training" / "grid.json")
@@ -166,6 +195,38 @@ def load(name: str, results: Path, engine: str) -> Study:
 
         study.losses = pd.read_csv(losses)
     return study
+
+
+def first_rows(path: Path) -> tuple[pd.DataFrame, int]:
+    """Return the first rows of a table, and how many it has, without holding the rest."""
+    with open(path, "rb") as stream:
+        head = io.BytesIO(b"".join(itertools.islice(stream, 1 + SHOWN_ROWS)))
+        stream.seek(0)
+        lines = sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+    return read_table(head), lines - 1
+
+
+def _add_estimates(study: Study, path: Path) -> None:
+    """Read what the page draws of the table of concentrations, which grows with subjects, cells and metabolites."""
+    import pandas as pd
+
+    table = study.tables.get("concentrations")
+    if table is None or not {"unit", "metabolite", "condition"} <= set(table.columns):
+        return
+    bias, shown = study.table("bias", "metabolite", "condition"), set(study.shown_units(MOST_SCANS))
+    parts, study.fitted = [], set()
+    own = [name for name in ESTIMATES if name in table.columns]
+    text = {name: str for name in ("unit", "condition", "metabolite", "source", "decoder") if name in own}
+    layout = {"sep": "\t", "na_values": [MISSING, ""], "keep_default_na": False, "dtype": text, "usecols": own}
+    whole = [table[own]] if "concentrations" not in study.totals else pd.read_csv(path, chunksize=CHUNK, **layout)
+    for part in whole:
+        study.fitted |= set(part["condition"].dropna())
+        kept = part["unit"].isin(shown)
+        if bias is not None:
+            drawn = pd.MultiIndex.from_frame(bias[["metabolite", "condition"]])
+            kept &= pd.MultiIndex.from_frame(part[["metabolite", "condition"]]).isin(drawn)
+        parts.append(part[kept])
+    study.estimates = pd.concat(parts, ignore_index=True)[own]
 
 
 def read_json(path: Path) -> dict:

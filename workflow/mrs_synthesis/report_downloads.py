@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from mrs_synthesis.report_data import SHOWN_ROWS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SHOWN_ROWS = 100
 MOST_FIELDS = 1_000_000  # of a table; even compressed, a larger one takes megabytes
-EMBEDDED_BYTES = 1_500_000  # of all tables together, as base64: leaves the page below 15 MB
+EMBEDDED_BYTES = 1_000_000  # of all tables together, as base64: leaves the page below 15 MB
 
 
 def table_view(table: pd.DataFrame, dictionary: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def table_views(
     titles: dict[str, str],
     names: Iterable[str],
     room: int = EMBEDDED_BYTES,
+    totals: Mapping[str, int] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """Return the view of every named table that has rows.
 
@@ -67,9 +70,11 @@ def table_views(
     room
         Most characters of all embedded tables together. The smallest are embedded first; a table without room is
         ``link``, the path of its file beside the page, and its ``packed`` is empty.
+    totals
+        Numbers of rows of the tables of which `tables` has the first ones only; they are linked.
     """
     names = [name for name in names if len(tables[name])]
-    contents = {name: packed(tables[name]) for name in names if tables[name].size <= MOST_FIELDS}
+    contents = {name: packed(tables[name]) for name in names if name not in totals and tables[name].size <= MOST_FIELDS}
     kept, used = set(), 0
     for name in sorted(contents, key=lambda name: len(contents[name])):
         used += len(contents[name])
@@ -79,6 +84,7 @@ def table_views(
     for name in names:
         view = table_view(tables[name], dictionaries.get(name, {}))
         view |= {"name": name, "title": titles.get(name, name.replace("_", " ").capitalize())}
+        view["total"] = totals.get(name, view["total"])
         view |= {"packed": contents[name] if name in kept else "", "link": f"tables/{name}.tsv"}
         views.append(view)
     return views

@@ -5,12 +5,13 @@ Nothing here knows HTML or a plotting library.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mrs_synthesis import cells, spectra
-from mrs_synthesis.files import read_table
+from mrs_synthesis.files import MISSING, read_table
 from mrs_synthesis.report_data import (
     CONDITION_ORDER,
     CONTROLS,
@@ -27,6 +28,7 @@ from mrs_synthesis.scans import Scan, read_scan, sidecar_path
 if TYPE_CHECKING:
     import pandas as pd
 
+LISTED_SCANS = 100
 DECODERS = ("mean", "sampled", "acquired")
 
 
@@ -158,22 +160,37 @@ def quality_control(study: Study, unit: str) -> pd.DataFrame | None:
     return table if {"condition", "transient", "kept"} <= set(table.columns) else None
 
 
-def rejected(study: Study) -> list[dict[str, Any]]:
-    """Return one row per unit: how many transients were acquired and kept, and why the others were not."""
-    rows = []
-    for unit in study.units["unit"]:
+def rejected(study: Study) -> dict[str, Any]:
+    """Return how many transients were acquired and kept, and why the others were not.
+
+    Returns
+    -------
+    dict
+        ``rows``: unit, transients, kept, rejected, reasons of each scan, or, of many, of the `LISTED_SCANS` that lost
+        the largest share; ``total``: number of scans; ``sites``: of many scans the same sums by site, else none.
+    """
+    sites = study.units["site"].fillna(MISSING).astype(str) if "site" in study.units else [MISSING] * len(study.units)
+    rows, by_site = [], {}
+    for unit, site in zip(study.units["unit"], sites, strict=True):
         table = quality_control(study, unit)
         if table is None:
             continue
         out = table[table["kept"].astype(int) == 0]
-        reasons = out["reason"].fillna("no reason given").value_counts(sort=False) if "reason" in out else {}
-        rows.append(
-            {
-                "unit": unit,
-                "transients": len(table),
-                "kept": len(table) - len(out),
-                "rejected": len(out),
-                "reasons": "; ".join(f"{reason}: {count}" for reason, count in sorted(dict(reasons).items())) or "none",
-            }
-        )
-    return rows
+        reasons = Counter(out["reason"].fillna("no reason given") if "reason" in out else ())
+        rows.append(_rejections(len(table), reasons, len(out)) | {"unit": unit})
+        whole = by_site.setdefault(site, [0, 0, 0, Counter()])
+        by_site[site] = [whole[0] + 1, whole[1] + len(table), whole[2] + len(out), whole[3] + reasons]
+    found = {"rows": rows, "total": len(rows), "sites": []}
+    if len(rows) > LISTED_SCANS:
+        rows.sort(key=lambda row: -row["rejected"] / row["transients"])
+        found["rows"] = rows[:LISTED_SCANS]
+        found["sites"] = [
+            _rejections(n, reasons, lost) | {"unit": site, "scans": scans}
+            for site, (scans, n, lost, reasons) in sorted(by_site.items())
+        ]
+    return found
+
+
+def _rejections(n: int, reasons: Counter, lost: int) -> dict[str, Any]:
+    words = "; ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
+    return {"transients": n, "kept": n - lost, "rejected": lost, "reasons": words or "none"}

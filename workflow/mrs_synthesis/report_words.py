@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrs_synthesis.report_data import CONTROLS, SOURCE_NAMES, SYNTHETIC, Study
 from mrs_synthesis.report_style import metric_source, missing, series_name, series_rank
+from mrs_synthesis.report_tables import failures, left_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -337,8 +338,7 @@ def notices(study: Study) -> list[dict[str, str]]:
         found.append({"kind": "warn", "title": "Few subjects.", "text": text})
     failed = study.units[study.units["failed"]]["unit"].tolist()
     if failed:
-        text = (
-            f"{len(failed)} of {len(study.units)} scans failed and are in no number on this page; see Failed subjects."
-        )
+        text = f"{len(failed)} of {len(study.units)} scans failed and are in no number on this page "
+        text += f"({left_out(failures(study))}); see Failed subjects."
         found.append({"kind": "bad", "title": "Failed scans.", "text": text})
     return found

@@ -284,10 +284,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mrs_synthesis.dictionary import write_described_table
     from mrs_synthesis.files import read_table
 
+    names = (*estimates.SERIES, "unit", "subject", "replicate", "per_tcr")
+    concentrations = estimates.read_concentrations(
+        a.concentrations, names, lambda part: estimates.of_ratios(part, estimates.wanted_ratios(a.ratios))
+    )
     try:
-        concentrations = read_table(
-            require(a.concentrations), (*estimates.SERIES, "unit", "subject", "replicate", "per_tcr")
-        )
         truth = read_table(require(a.truth), ("subject", "metabolite", "per_tcr"))
         names = ("metabolite", "condition", "site", "n_real", "bound_rmse_percent", "crb_rmse_percent", "slope")
         bound = read_table(require(a.bound), names)
