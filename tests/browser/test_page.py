@@ -13,7 +13,7 @@ LOADED = "() => performance.getEntriesByType('navigation')[0].domContentLoadedEv
 DRAWN = """() => Object.fromEntries([...document.querySelectorAll(".plot")].map((plot) => {
     const box = plot.querySelector(".main-svg").getBoundingClientRect();
     const marks = plot.querySelectorAll(".trace path, .trace .point, .boxes path").length;
-    const groups = plot.querySelectorAll(".scatterlayer > .trace, .boxlayer > .trace").length;
+    const groups = plot.querySelectorAll(".scatterlayer > .trace, .boxlayer > .trace, .bars.trace").length;
     return [plot.dataset.figure, {traces: plot.data.length, groups, marks, width: box.width, height: box.height,
                                   empty: plot.parentElement.querySelector(".empty").checkVisibility()}];
 }))"""

@@ -5,6 +5,7 @@ import pandas as pd
 
 from mrs_synthesis import (
     report,
+    run_times,
     scans,
 )
 from mrs_synthesis.files import write_json, write_table
@@ -198,6 +199,10 @@ class FakeResults:
         items = [("1. Hardware", "a. Field strength", "3 T", "header"), ("2. Acquisition", "b. Place", None, None)]
         reporting = pd.DataFrame(items, columns=["section", "item", "value", "from"]).assign(site="site1")
         write_table(self.root / "tables" / "minimum_reporting.tsv", reporting)
+        times = [("convert", 2, 4, 0, 90.0, 80.0, 72.0, 8.0, 9.0, 200.0, 50.0), ("train", 1, *[None] * 2, 30.0, 20.0)]
+        times = [(*row, *[None] * 5)[:11] for row in times]
+        times.append(("total", 3, None, None, 120.0, 100.0, 72.0, 8.0, 9.0, 200.0, 50.0))
+        write_table(self.root / "tables" / "run_times.tsv", pd.DataFrame(times, columns=list(run_times.COLUMNS)))
         if not self.edited:
             return
         ppm = pd.DataFrame({"ppm": np.linspace(-2.9, 11.9, 20)})

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mrs_synthesis.report_data import Study
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "report"
-SPECTRA_UNITS, FIT_UNITS, QC_UNITS = 6, 3, 12
+SPECTRA_UNITS, FIT_UNITS, QC_UNITS, QC_AVERAGES = 6, 3, 12, 500
+SITE_ROWS = 2500  # of biases by site that are drawn; of more, those of the smallest n_real
 
 
 def script_json(content: Any) -> str:
@@ -41,7 +42,7 @@ def gather(study: Study) -> dict[str, Any]:
         except (InputError, SkippedError) as error:
             problems.append(str(error))
     fits = {unit: scans.fitted_cells(study, unit) for unit in study.shown_units(FIT_UNITS)}
-    most = len(study.units) if study.reconstructs else QC_UNITS
+    most = QC_AVERAGES if study.reconstructs else QC_UNITS
     checks = {unit: table for unit in _spread(study, most) if (table := scans.quality_control(study, unit)) is not None}
     return {"statistics": statistics, "problems": problems, "fits": fits, "checks": checks}
 
@@ -58,7 +59,6 @@ def measured(study: Study) -> dict[str, pd.DataFrame | None]:
         "bias": ("source", "bias_percent"),
         "bias_by_site": ("source", "bias_percent", "site"),
         "bias_truth": ("source", "bias_percent"),
-        "concentrations": ("unit", "source", "per_tcr"),
         "share_of_bound": ("source", "gain"),
         "grid": ("source", "n_training", "rmse_percent", "slope"),
     }
@@ -66,7 +66,10 @@ def measured(study: Study) -> dict[str, pd.DataFrame | None]:
     by_site = found["bias_by_site"]
     if by_site is not None and by_site["site"].nunique() < 2:
         found["bias_by_site"] = None
-    return found
+    drawn = (
+        study.estimates is not None and {"unit", "source", "per_tcr"} <= set(study.estimates) and len(study.estimates)
+    )
+    return found | {"concentrations": with_measure(study.estimates if drawn else None, study.ratios)}
 
 
 def sections(study: Study, figures: dict[str, Any], context: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -90,6 +93,7 @@ def sections(study: Study, figures: dict[str, Any], context: dict[str, Any]) -> 
         ("tables", "Tables", "tables"),
         *([("reporting", "Minimum reporting", "reporting")] if context["reporting"] else []),
         ("parameters", "Parameters", "parameters"),
+        *([("run-times-section", "Run times", "run_times")] if "run_times" in figures else []),
         ("provenance", "Provenance", "provenance"),
     ]
 
@@ -108,24 +112,27 @@ def build(study: Study) -> dict[str, Any]:
     from mrs_synthesis import report_sites as sites
     from mrs_synthesis import report_tables as tables
     from mrs_synthesis import report_words as words
-    from mrs_synthesis.report_bland_altman import agreement_figure
+    from mrs_synthesis.report_bland_altman import agreement_figure, drawn_scans
     from mrs_synthesis.report_data import at_number
     from mrs_synthesis.report_downloads import table_views
     from mrs_synthesis.report_grid import grid_figure
     from mrs_synthesis.report_provenance import software
+    from mrs_synthesis.report_run_times import COLUMNS as TIMES
+    from mrs_synthesis.report_run_times import run_times_figure, run_times_sentences
 
-    own, ratios = gather(study), measured(study)
+    own, ratios, failed = gather(study), measured(study), tables.failures(study)
     bias, by_site, effective = ratios["bias"], ratios["bias_by_site"], ratios["effective_transients"]
     margin = study.config.get("evaluate", {}).get("tost_margin_percent")
     if study.reconstructs:
         verdicts = reconstruction.reconstruction_verdicts(bias, by_site, margin)
         lead = reconstruction.reconstruction_lead(verdicts, margin)
-        site_figure = sites.site_panels(bias, by_site, margin)
+        of_sites, site_figure = by_site, sites.site_panels(bias, by_site, margin)
     else:
         verdicts = words.verdicts(ratios["worth"], ratios["comparisons"], effective)
         lead = words.lead(verdicts)
-        site_figure = agreement.bias_figure(by_site, margin, "bias_by_site", by="site")
-    qualities = study.table("quality", "source")
+        of_sites = at_number(by_site) if by_site is not None and len(by_site) > SITE_ROWS else by_site
+        site_figure = agreement.bias_figure(of_sites, margin, "bias_by_site", by="site")
+    qualities, times = study.table("quality", "source"), study.table("run_times", *TIMES)
     tables_of_metrics = {name: table for name, table in study.tables.items() if metrics.is_metrics(table)}
     made = {
         "spectra": figures.spectra_figure(own["statistics"]),
@@ -143,6 +150,7 @@ def build(study: Study) -> dict[str, Any]:
         "agreement": agreement_figure(ratios["concentrations"], bias),
         "effective": effects.effective_figure(effective, bias, ratios["learning_curve"]),
         "grid": grid_figure(ratios["grid"]),
+        "run_times": run_times_figure(times),
     }
     for name, table in tables_of_metrics.items():
         made[f"metrics-{name}"] = metrics.metrics_figure(table, f"metrics-{name}")
@@ -171,14 +179,20 @@ def build(study: Study) -> dict[str, Any]:
         "memorised": words.memorised(study.memorisation),
         "statistics": own["statistics"],
         "evaluated_scans": len(study.shown_units(len(study.units))),
+        "drawn_scans": len(drawn_scans(ratios["concentrations"], bias)),
+        "checked_scans": len(own["checks"]),
+        "sites_reduced": of_sites is not by_site,
         "averages": bool(own["statistics"]) and all(found.single for found in own["statistics"].values()),
         "problems": own["problems"],
         "rejected": scans.rejected(study),
         "reporting": tables.site_facts(study.table("minimum_reporting", "section", "item", "value")),
-        "tables": table_views(study.tables, dictionaries, tables.ABOUT, order),
+        "tables": table_views(study.tables, dictionaries, tables.ABOUT, order, totals=study.totals),
         "titles": tables.ABOUT,
-        "failures": tables.failures(study),
+        "failures": failed,
+        "failure_groups": tables.failure_groups(failed) if len(failed) > tables.MOST_FAILURES else [],
+        "left_out": tables.left_out(failed),
         "software": software(study),
+        "run_times_sentences": run_times_sentences(times),
         "config_text": json.dumps(study.config, indent=2, sort_keys=True, ensure_ascii=False),
         "bias": at_number(bias),
         "by_site": by_site,
@@ -204,7 +218,7 @@ def cell_size(study: Study, effective: pd.DataFrame, column: str) -> float:
 def _spread(study: Study, limit: int) -> list[str]:
     """Return up to `limit` units of any split, the test ones first."""
     test = study.shown_units(limit)
-    return [*test, *(u for u in study.units.loc[~study.units["failed"], "unit"] if u not in test)][:limit]
+    return list(dict.fromkeys([*test, *study.units.loc[~study.units["failed"], "unit"]]))[:limit]
 
 
 def render(context: dict[str, Any]) -> str:

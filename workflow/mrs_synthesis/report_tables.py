@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mrs_synthesis import cells
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
     from mrs_synthesis.report_data import Study
 
+EXAMPLES = 3  # scans named of a group of failures
+MOST_FAILURES = 50  # listed one by one; more are grouped
 ABOUT = {
     "worth": "Is a filling worth more than the real transients alone and than every null control?",
     "comparisons": "Every filling beside each comparator, within the same subjects",
@@ -42,16 +46,46 @@ ABOUT = {
     "truth": "True concentrations of the phantom",
     "minimum_reporting": "Minimum reporting (MRSinMRS)",
     "failures": "Failed and excluded scans",
+    "run_times": "Run times of each stage",
 }
 
 
 def failures(study: Study) -> list[dict[str, str]]:
     """Return unit, stage and reason of every failed or excluded scan, of the table or else the status records."""
     table = study.table("failures", "unit", "stage", "reason")
-    records = (
-        table.to_dict("records") if table is not None else [r for r in study.statuses if r.get("status") == "failed"]
-    )
+    records = study.statuses if table is None else table.to_dict("records")
     return [{key: str(record.get(key, "")) for key in ("unit", "stage", "reason")} for record in records]
+
+
+def failure_groups(found: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+    """Return failures grouped by stage and reason: both, ``scans`` (number) and ``examples``, the largest group first.
+
+    Reasons count as one that differ in file names, scans and numbers only; the first stands for all.
+    """
+    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for one in found:
+        known = re.sub(r"\S*[/\\]\S+", "", one["reason"].replace(one["unit"], ""))
+        groups.setdefault((one["stage"], re.sub(r"\d[\d.,e+-]*", "#", known)), []).append(one)
+    rows = [
+        {
+            "stage": stage,
+            "reason": own[0]["reason"],
+            "scans": len({one["unit"] for one in own}),
+            "examples": ", ".join(dict.fromkeys(one["unit"] for one in own[:EXAMPLES])),
+        }
+        for (stage, _), own in groups.items()
+    ]
+    return sorted(rows, key=lambda row: -row["scans"])
+
+
+def left_out(found: Sequence[dict[str, str]]) -> str:
+    """Return in words how many scans were left out and where, e.g. ``2 excluded by the sample sheet, 3 in convert``."""
+    stages: dict[str, set[str]] = {}
+    for one in found:
+        stages.setdefault(one["stage"], set()).add(one["unit"])
+    excluded = stages.pop("excluded", set())
+    parts = [f"{len(excluded)} excluded by the sample sheet"] if excluded else []
+    return ", ".join(parts + [f"{len(units)} failed in {stage}" for stage, units in stages.items()])
 
 
 def facts(study: Study) -> list[dict[str, str]]:
@@ -59,7 +93,7 @@ def facts(study: Study) -> list[dict[str, str]]:
     units = study.units
     augment = study.config.get("augment", {})
     evaluated = units[~units["failed"] & ((units["split"] == "test") | (study.within_one_subject))]
-    found = [("scans", f"{len(units)}", f"{int(units['failed'].sum())} failed")]
+    found = [("scans", f"{len(units)}", left_out(failures(study)) or "none failed")]
     if "subject" in units:
         note = "also trained on" if study.within_one_subject else "not seen in training"
         found.append(("evaluated subjects", f"{evaluated['subject'].nunique()}", note))

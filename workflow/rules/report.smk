@@ -27,10 +27,7 @@ rule write_report:
     input:
         rules.evaluate.output,
         rules.quality_table.output,
-        fits=of_units(
-            f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-{ENGINE_LABEL}_fit.npz",
-            TEST_UNITS,
-        ),
+        fits=recorded(FITS, TEST_SHARDS),
         conversion="<results>/tables/conversion.tsv",
         preprocessing="<results>/tables/preprocessing.tsv",
         failures="<results>/tables/failures.tsv",
@@ -51,7 +48,8 @@ rule write_report:
         losses="<results>/model/losses.csv",
         card="<results>/model/README.md",
         config="<results>/config.json",
-        statuses=all_statuses(),
+        run_times="<results>/tables/run_times.tsv",
+        records=all_records(),
     output:
         page=shown("report.html", "Summary", "page of all results"),
         bias=shown("figures/bias.svg", "Bias and agreement", "forest plot of the bias"),
@@ -70,6 +68,8 @@ rule write_report:
         "<results>/benchmarks/report.tsv"
     conda:
         environment("report")
+    resources:
+        **needs("table"),
     params:
         study=STUDY,
         results=folder("page"),
