@@ -121,3 +121,13 @@ def test_incomplete_variables_are_refused(monkeypatch):
         pass
     with pytest.raises(InputError, match="at least 1"):
         processes.main(["--number", "0", "mrs_synthesis.train"])
+
+
+@pytest.mark.parametrize(("cores", "number", "own"), [("6", 2, "3"), ("2", 4, "1"), ("", 2, "1")])
+def test_processes_share_the_jobs_cores_as_threads(monkeypatch, cores, number, own):
+    seen = []
+    monkeypatch.setenv("OMP_NUM_THREADS", cores)
+    monkeypatch.setattr("logging.disable", lambda level: None)
+    monkeypatch.setattr("torch.distributed.run.main", lambda words: seen.append(os.environ["OMP_NUM_THREADS"]))
+    processes.main(["--number", str(number), "mrs_synthesis.train"])
+    assert seen == [own]

@@ -169,7 +169,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     a = parser.parse_args(argv)
     if a.number < 1:
         raise InputError(f"--number {a.number}: expected at least 1")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # The job's cores are shared out; Snakemake states them all in this variable
+    cores = os.environ.get("OMP_NUM_THREADS", "")
+    os.environ["OMP_NUM_THREADS"] = str(max(1, int(cores) // a.number) if cores.isdigit() else 1)
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
