@@ -12,6 +12,9 @@ if "study" not in config:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/shards.smk"
+include: "workflow/rules/scans.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/phantom.smk"
 include: "workflow/rules/convert.smk"
 include: "workflow/rules/preprocess.smk"
@@ -39,6 +42,8 @@ include: "workflow/rules/modelcard.smk"
 include: "workflow/rules/minimum_reporting.smk"
 include: "workflow/rules/bids.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/run_times.smk"
+include: "workflow/rules/provenance.smk"
 include: "workflow/rules/alignment_study.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/training_use.smk"
@@ -64,8 +69,12 @@ include: "workflow/rules/size.smk"
 report: "workflow/report/workflow.rst"
 
 
-localrules:
+localrules:  # what takes a second at most is no job of a cluster's
     all,
+    units,
+    training_units,
+    config_record,
+    complete,
     converted,
     preprocessed,
 
@@ -78,6 +87,7 @@ rule all:
         "<results>/complete.json",
         "<results>/rawdata/dataset_description.json",
         "<results>/derivatives/dataset_description.json",
+        "<results>/provenance.json",
         ["<results>/tables/grid.tsv", "<results>/figures/grid.svg"]
         if "grid" in config
         else [],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = "3.11"
-LAUNCHER = ["snakemake"]
+LAUNCHER = ["snakemake", "snakemake-executor-plugin-slurm"]
 DEVELOPMENT = [
     *["pytest", "pytest-xdist", "ruff", "snakefmt"],
     *["pingouin", "bids-validator-deno", "playwright", "axe-playwright-python"],  # what the tests check against
@@ -28,7 +28,7 @@ STAGES = {
     "augment": [*SCANS, "scipy", "pandas"],
     "quantify": [*SCANS, "scipy", "pandas", "torch"],
     "evaluate": [*SCANS, "scipy", "pandas", "jsonschema", "scikit-learn", "statsmodels"],
-    "report": [*SCANS, "pandas", "plotly", "jinja2", "matplotlib"],
+    "report": [*SCANS, "pandas", "plotly", "jinja2", "matplotlib", "rocrate"],
 }
 
 

@@ -1,8 +1,12 @@
 """Whole-file writing, tables and random streams."""
 
+import errno
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -108,3 +112,55 @@ def test_spool_gives_the_same_bytes_at_another_time_and_nothing_after_a_failure(
         spool.append("x", np.arange(3.0))
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_writer_of_the_same_file(tmp_path):
+    names = [".x.0123456789abcdef.nii.gz", ".x.0123456789abcdef.nii", ".x.nii.gz", ".y.0123456789abcdef.nii.gz"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+    files.write_text(tmp_path / "x.nii.gz", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"x.nii.gz", *names[1:]}
+
+
+def test_a_process_killed_while_it_writes_leaves_nothing_for_good(tmp_path):
+    code = f"""if True:
+        import os, signal, numpy as np
+        from mrs_synthesis import files
+        with files.ArraySpool({str(tmp_path / "a.npz")!r}) as spool:
+            spool.append("x", np.zeros(100_000))
+            with files.write_whole({str(tmp_path / "a.npz")!r}) as temporary:
+                temporary.write_text("half")
+                os.kill(os.getpid(), signal.SIGKILL)"""
+    done = subprocess.run([sys.executable, "-c", code])
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()  # the spool has no name
+    assert left.name.startswith(".a.") and left.read_text() == "half"
+    files.write_text(tmp_path / "a.npz", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError("12800 requested and 4096 written"),  # as numpy says it
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),  # safetensors
+    ],
+)
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, error):
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*x\.npy'") as raised,
+        files.write_whole(tmp_path / "x.npy") as temporary,
+    ):
+        temporary.write_text("half")
+        raise error
+    assert files.is_full(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(PermissionError), files.write_whole(tmp_path / "x") as temporary:
+        temporary.touch()
+        raise PermissionError(errno.EACCES, "Permission denied")
+    assert not files.is_full(FileNotFoundError(errno.ENOENT, "No such file"))

@@ -1,5 +1,6 @@
 """Grids of variants: parts of the training set, names, sizes, the table from estimates of known error, the figure."""
 
+import hashlib
 import json
 from xml.etree import ElementTree
 
@@ -84,7 +85,8 @@ def test_part_without_a_site_has_no_row_of_it_and_the_spectra_of_its_rows(traini
     grid_training.main([*call, "--without", "A", "--n", "3"])
     whole, part = TrainingSet(training), TrainingSet(tmp_path / "part")
     assert set(part.index["site"]) == {"B"} and part.index["split"].eq("train").sum() == 3 * 4
-    assert part.grid == whole.grid
+    digest = hashlib.sha256((tmp_path / "part" / "spectra.npy").read_bytes()).hexdigest()
+    assert part.grid == whole.grid | {"spectra_sha256": digest}
     keys = ["unit", "condition", "transient"]
     origin = part.index.merge(whole.index, on=keys, suffixes=("", "_whole"), validate="one_to_one")
     np.testing.assert_array_equal(part.spectra[origin["row"]], whole.spectra[origin["row_whole"]])
@@ -145,23 +147,36 @@ def test_size_is_the_product_and_the_time_that_of_earlier_runs(tmp_path):
     assert words.startswith("grid: 4 variants, 3 trainings, 180 cells, 360 fits, 6 of 18 scans fitted already")
     assert "2 variants are left out" in words and "about 1.5 min" in words
     assert "about" not in size.words(None)
-    ask = {"trainings": {"subject": 2, "paper": 1}, "model": "subject", "scans": 12, "cells": 10, "study_cells": 20}
+    ask = {
+        "trainings": {"subject": 2, "paper": 1},
+        "model": "subject",
+        "scans": 12,
+        "cells": 10,
+        "study_cells": 20,
+        "fits": "quantify_batched",
+    }
     assert study_size.duration(tmp_path, **ask) is None
 
     def benchmark(path, seconds):
         write_table(tmp_path / f"{path}.tsv", pd.DataFrame({"s": [seconds], "h:m:s": ["x"]}))
 
-    for stage, seconds in (("synthesise", 3.0), ("augment", 1.0), ("quantify", 8.0)):
-        benchmark(f"{stage}/sub-01/a", seconds)
-        benchmark(f"{stage}/sub-02/ses-1/a", seconds)
-        benchmark(f"{stage}/ablation/x/sub-01/a", 100 * seconds)  # another study's
+    def scans(path, *seconds):
+        rows = [f"sub-{n}\t{kept}\t{s}\t0.1" for n, (s, kept) in enumerate((*((s, 0) for s in seconds), (900, 1)))]
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        text = "\n".join(["unit\tkept\tseconds\tcpu_seconds", *rows, "start-up\t0\t0\t800"])
+        (tmp_path / f"{path}.units.tsv").write_text(text)
+
+    for stage, seconds in (("synthesise", 3.0), ("augment", 1.0), ("quantify_batched", 8.0)):
+        scans(f"{stage}/seen-0001", seconds - 0.5, seconds + 0.5)  # kept scans and start-up do not count
+        scans(f"ablation/x/Mean/{stage}/seen-0001", 100 * seconds)  # another study's
     benchmark("train", 7.0)
     assert study_size.duration(tmp_path, **ask) is None  # nobody knows how long the model paper takes
     benchmark("grid/train/model-paper_seed-1_n-8", 50.0)
     # half as many cells as the study's take half of its fits' time
     assert study_size.duration(tmp_path, **ask) == pytest.approx(2 * 7 + 50 + 12 * (3 + 1 + 8 / 2))
-    benchmark("grid/quantify/model-paper_seed-1_n-8/sub-01/a", 5.0)
-    assert study_size.duration(tmp_path, **ask) == pytest.approx(2 * 7 + 50 + 12 * (3 + 1 + 5))
+    scans("grid/model-paper_seed-1_n-8/quantify_batched/heldout-0001", 5.0)
+    scans("grid/model-paper_seed-1_n-8/cells/heldout-0001", 6.0)
+    assert study_size.duration(tmp_path, **ask) == pytest.approx(2 * 7 + 50 + 12 * (6 + 5))
 
 
 # The table

@@ -48,6 +48,19 @@ def test_other_errors_are_never_taken_for_bad_input(tmp_path):
     assert not (tmp_path / "s.json").exists()
 
 
+def test_a_full_disk_is_not_the_scans_fault(tmp_path, monkeypatch, capsys):
+    def work():
+        raise stage.InputError("a.dat: spec2nii could not read it (OSError: [Errno 28] No space left on device)")
+
+    monkeypatch.setattr(sys, "argv", ["convert"])
+    words = {"stage": "convert", "unit": "sub-1", "outputs": [tmp_path / "o"], "status": tmp_path / "s.json"}
+    with pytest.raises(SystemExit):
+        stage.run(lambda _: stage.run_subject(work, **words))
+    assert list(tmp_path.iterdir()) == []
+    said = capsys.readouterr().err
+    assert said.startswith("error: a.dat, or /") and "no space left on the disk" in said and said.count("\n") == 1
+
+
 def test_the_program_ends_with_one_line(tmp_path, root):
     call = [sys.executable, "-m", "mrs_synthesis.sheet", "--samples", "no.tsv", "--seed", "1", "--output", "u.tsv"]
     done = subprocess.run(
@@ -59,13 +72,16 @@ def test_the_program_ends_with_one_line(tmp_path, root):
 
 
 def test_failures_table_lists_the_failed_and_the_excluded_only(tmp_path):
-    for name, status in (("a", "ok"), ("b", "failed"), ("c", "skipped")):
-        record = {"stage": "convert", "unit": f"sub-{name}", "status": status, "reason": "why"}
-        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    units = [
+        {"stage": "convert", "unit": f"sub-{name}", "status": status, "reason": "why"}
+        for name, status in (("a", "ok"), ("b", "failed"), ("c", "skipped"))
+    ]
+    for name, part in (("1", units[:1]), ("2", units[1:])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"units": part}))
     header = "subject\tsite\tvendor\tformat\tsequence\tmetab\texclude\n"
     (tmp_path / "s.tsv").write_text(header + "d\t1\tge\tge_pfile\tpress\td.7\tmoved a lot\n")
     table = tmp_path / "failures.tsv"
-    collect.failures([tmp_path / f"{n}.json" for n in "abc"], str(tmp_path / "s.tsv"), table)
+    collect.failures([tmp_path / f"{n}.json" for n in "12"], str(tmp_path / "s.tsv"), table)
     rows = read_table(table)
     assert rows[["unit", "stage", "reason"]].values.tolist() == [
         ["sub-d_acq-press", "excluded", "moved a lot"],
@@ -78,7 +94,7 @@ def test_failures_table_lists_the_failed_and_the_excluded_only(tmp_path):
 
 def test_conversion_table_identifies_each_scan_and_spells_missing_as_bids_does(tmp_path):
     record = {"stage": "convert", "unit": "sub-a", "status": "ok", "reason": "", "te_ms": 68.0, "tr_ms": None}
-    (tmp_path / "a.json").write_text(json.dumps(record))
+    (tmp_path / "a.json").write_text(json.dumps({"units": [record]}))
     (tmp_path / "units.tsv").write_text("unit\tsubject\tsession\tsite\nsub-a\ta\tn/a\tP3\n")
     collect.conversion([tmp_path / "a.json"], tmp_path / "units.tsv", tmp_path / "conversion.tsv")
     header, row = (line.split("\t") for line in (tmp_path / "conversion.tsv").read_text().splitlines())

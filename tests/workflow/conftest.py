@@ -14,6 +14,7 @@ CONFIG = {
     "study": "tiny",
     "samples": "samples.tsv",
     "seed": 7,
+    "shard_size": 2,
     "phantom": {"transients": 14, "basis": {"siemens": "mega123", "philips": "mega128"}},
     "assemble": {"fractions": [0.5, 0.17, 0.33]},
     "train": {"epochs": 2},

@@ -27,7 +27,7 @@ def test_as_many_jobs_are_planned_as_are_told(tmp_path, root):
     # two subjects are all there are: with the study's seed and model that is the study itself, which is not made again
     assert jobs["grid_training"] == 1
     assert jobs["grid_train"] + jobs["grid_train_subject"] == 7
-    assert jobs["grid_quantify"] == jobs["grid_augment"] == jobs["grid_synthesise"] == 7 * 3
+    assert jobs["grid_quantify"] == jobs["grid_cells"] == 7 * 2  # shards of two and one test scans
     # reference, reconstruction; two replicates of 2 real ones and one of 8; 6 kinds and 4 controls of each replicate
     cells = 2 + 3 + 2 * (6 + 4)
     assert f"grid: 8 variants, 7 trainings, {21 * cells} cells, {2 * 21 * cells} fits\n" in text
@@ -69,13 +69,13 @@ def test_results_accumulate(tiny, tmp_path):
     study.write(config | {"grid": {"training_subjects": [1], "seeds": [7, 8]}}, sheet_rows())
     jobs, text = planned(study, *only_paths)
     assert jobs["grid_train_subject"] == 1 and "grid_training" not in jobs
-    assert jobs["grid_synthesise"] == jobs["grid_quantify"] == 3
+    assert jobs["grid_cells"] == jobs["grid_quantify"] == 2
     assert "2 trainings" in text and "3 of 6 scans fitted already" in text and "by the benchmarks" in text
 
     study.write(config | {"grid": {"training_subjects": [1]}}, [*sheet_rows(), another()])
     jobs, _ = planned(study, *only_paths)
     assert not {"train", "grid_training", "grid_train_subject", "assemble"} & set(jobs)
-    assert jobs["grid_synthesise"] == jobs["grid_augment"] == jobs["grid_quantify"] == 1
+    assert jobs["grid_cells"] == jobs["grid_quantify"] == 1
 
 
 def another():

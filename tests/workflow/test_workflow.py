@@ -12,7 +12,7 @@ import pytest
 
 from mrs_synthesis.files import read_table
 
-from .conftest import CONFIG, SPLITS, Study, sheet_rows
+from .conftest import CONFIG, Study, sheet_rows
 
 pytestmark = pytest.mark.xdist_group("workflow")
 TABLES = ["conversion", "preprocessing", "concentrations", "quality", "bias", "effective_transients", "failures"]
@@ -25,7 +25,7 @@ def test_demo_is_planned_to_the_report(root):
     call = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "2"]
     done = subprocess.run(call, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    for rule in ("phantom_siemens", "phantom_philips", "train", "quantify", "write_report", "complete"):
+    for rule in ("phantom", "train", "quantify", "write_report", "complete"):
         assert f"rule {rule}:" in done.stdout + done.stderr
 
 
@@ -69,7 +69,7 @@ def test_a_fit_option_refits_but_does_not_retrain(tiny):
     study.write(CONFIG | {"quantify": {"baseline": "poly, 3"}}, sheet_rows())
     rules = study.rules_to_run("--rerun-triggers", "params")
     assert rules >= {"quantify", "evaluate", "write_report"}
-    assert not rules & {"phantom_siemens", "convert", "preprocess", "assemble", "train", "synthesise", "augment"}
+    assert not rules & {"phantom", "convert", "preprocess", "assemble", "train", "synthesise", "augment"}
 
 
 def test_a_training_option_does_not_convert_again(tiny):
@@ -77,15 +77,15 @@ def test_a_training_option_does_not_convert_again(tiny):
     study.write(CONFIG | {"train": {"epochs": 3}}, sheet_rows())
     rules = study.rules_to_run("--rerun-triggers", "params")
     assert rules >= {"train", "synthesise", "augment", "quantify", "write_report"}
-    assert not rules & {"phantom_siemens", "convert", "preprocess", "assemble"}
+    assert not rules & {"phantom", "convert", "preprocess", "assemble"}
 
 
 def added(splits):
-    """Return the sheet with a new Siemens subject of each split, in its first rows."""
+    """Return the sheet with a new Siemens subject of each split, in its last rows."""
     rows = sheet_rows()
     for number, split in enumerate(splits, start=len(rows) + 1):
-        new = {key: value.replace("sub-01", f"sub-{number:02d}") for key, value in rows[-len(SPLITS)].items()}
-        rows.insert(0, new | {"subject": f"{number:02d}", "split": split})
+        new = {key: value.replace("sub-01", f"sub-{number:02d}") for key, value in rows[0].items()}
+        rows.append(new | {"subject": f"{number:02d}", "split": split})
     return rows
 
 
@@ -97,12 +97,12 @@ def test_a_new_test_subject_adds_rows_and_nothing_is_made_again_of_the_others(ti
     text = done.stdout + done.stderr
     assert "training set changes" not in text
     jobs = re.split(r"^(?:local)?rule ", text, flags=re.MULTILINE)[1:]
-    of_units = {"phantom_siemens", "convert", "preprocess", "synthesise", "augment", "quantify"}
+    of_shards = {"phantom", "convert", "preprocess", "synthesise", "augment", "quantify"}
     names = [job.partition(":")[0] for job in jobs]
-    assert {name: names.count(name) for name in of_units} == dict.fromkeys(of_units, 1)
-    assert all("sub-07" in job for name, job in zip(names, jobs, strict=True) if name in of_units)
+    assert {name: names.count(name) for name in of_shards} == dict.fromkeys(of_shards, 1)
+    assert all("shard=heldout-0002" in job for name, job in zip(names, jobs, strict=True) if name in of_shards)
     assert {"units", "heldout", "evaluate", "write_report"} <= set(names)
-    seen = {"training_units", "assemble", "train", "nuisance", "simulate_basis", "phantom_philips", "config_record"}
+    seen = {"training_units", "assemble", "train", "nuisance", "simulate_basis", "config_record"}
     assert not seen & set(names)
 
 
@@ -111,7 +111,7 @@ def test_a_removed_test_subject_only_drops_rows(tiny, tmp_path):
     study.write(CONFIG, sheet_rows()[:-1])
     rules = study.rules_to_run()
     assert {"heldout", "evaluate", "write_report"} <= rules
-    assert not rules & {"phantom_siemens", "phantom_philips", "convert", "preprocess", "training_units", "assemble"}
+    assert not rules & {"phantom", "convert", "preprocess", "training_units", "assemble"}
     assert not rules & {"train", "nuisance", "synthesise", "augment", "quantify"}
 
 
@@ -122,33 +122,76 @@ def test_a_new_training_subject_is_told_and_makes_the_model_again(tiny, tmp_path
     assert {"assemble", "train", "synthesise", "quantify"} <= study.rules_to_run()
 
 
+def state(study, *names):
+    """Return the times and bytes of all files in some folders of the results."""
+    files = [path for name in names for path in sorted((study.results / name).rglob("*")) if path.is_file()]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files if path.name != "README.md"}
+
+
 @pytest.mark.slow
-def test_fits_of_old_subjects_are_not_touched_by_a_new_one(tiny, tmp_path):
+@pytest.mark.parametrize("place", ["last", "first"])
+def test_files_of_old_subjects_are_not_touched_by_a_new_one(tiny, tmp_path, place):
     study = tiny.copy_to(tmp_path / "copy")
-
-    def state():
-        folders = [study.results / name for name in ("model", "training", "derivatives")]
-        files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files if path.name != "README.md"}
-
-    before = state()
-    study.write(CONFIG, added(["test"]))
+    before = state(study, "model", "training", "derivatives")
+    *old, new = added(["test"])
+    study.write(CONFIG, [*old, new] if place == "last" else [new, *old])  # at first all shards of test scans change
     done = study.snakemake()
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
-    after = state()
+    after = state(study, "model", "training", "derivatives")
     assert {path: after[path] for path in before} == before
     assert all("sub-07" in path.name for path in after.keys() - before.keys())
     concentrations = read_table(study.results / "tables" / "concentrations.tsv")
     assert set(concentrations["subject"]) == {"04", "05", "06", "07"}
-    old = read_table(tiny.results / "tables" / "concentrations.tsv")
-    assert concentrations[concentrations["subject"] != "07"].reset_index(drop=True).equals(old)
+    was = read_table(tiny.results / "tables" / "concentrations.tsv")
+    kept = concentrations[concentrations["subject"] != "07"].sort_values(["unit", "cell"], kind="stable")
+    assert kept.reset_index(drop=True).equals(was.sort_values(["unit", "cell"], kind="stable").reset_index(drop=True))
+
+
+@pytest.mark.slow
+def test_another_size_of_shards_makes_no_scan_anew(tiny, tmp_path):
+    study = tiny.copy_to(tmp_path / "copy")
+    before = state(study, "sourcedata", "rawdata", "derivatives")
+    tables = {path.name: content for path, (_, content) in state(study, "tables").items()}
+    study.write(CONFIG | {"shard_size": 3}, sheet_rows())
+    done = study.snakemake()
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert state(study, "sourcedata", "rawdata", "derivatives") == before
+    timed = {"run_times.tsv"}
+    again = {path.name: content for path, (_, content) in state(study, "tables").items()}
+    assert {name for name in tables if again[name] != tables[name]} <= timed
+    assert study.rules_to_run() == set()
+
+
+def test_a_lost_file_is_noticed_and_made_again_alone_when_it_is_needed(tiny, tmp_path):
+    study = tiny.copy_to(tmp_path / "copy")
+    before = state(study, "rawdata", "derivatives")
+    victim = study.results / "derivatives" / "sub-01" / "mrs" / "sub-01_acq-megapress_desc-preproc_svs.nii.gz"
+    victim.unlink()
+    (study.results / "tables" / "preprocessing.tsv").unlink()
+    done = study.snakemake("preprocessed")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "files of sub-01_acq-megapress are gone" in done.stderr
+    after = state(study, "rawdata", "derivatives")
+    assert {path: content for path, (_, content) in after.items()} == {path: b for path, (_, b) in before.items()}
+    changed = {path for path in before if after[path] != before[path]}
+    assert victim in changed and all("sub-01" in path.name for path in changed)
+
+
+def test_what_is_forced_is_made_anew(tiny, tmp_path):
+    study = tiny.copy_to(tmp_path / "copy")
+    before = state(study, "rawdata")
+    done = study.snakemake("converted", "--forcerun", "convert")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = state(study, "rawdata")
+    scans = [path for path in before if path.name.endswith("_svs.nii.gz")]
+    assert all(after[path][0] > before[path][0] and after[path][1] == before[path][1] for path in scans)
 
 
 def test_one_bad_file_stops_nobody_but_is_told(tiny, tmp_path):
     study = tiny.copy_to(tmp_path / "copy")
     victim = study.results / "sourcedata" / "philips" / "sub-06_act.SDAT"
     victim.write_bytes(victim.read_bytes()[:1000])
-    done = study.snakemake("--rerun-triggers", "mtime")
+    done = study.snakemake("--rerun-triggers", "mtime", "--forcerun", "convert")  # the phantom's files are no input
     text = done.stdout + done.stderr
     assert done.returncode != 0
     assert "sub-06_act.SDAT" in text

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrs_synthesis.files import read_table, write_json, write_table
-from mrs_synthesis.stage import InputError, read_statuses, run
+from mrs_synthesis.files import append_table, read_table, write_json, write_table
+from mrs_synthesis.records import read_statuses
+from mrs_synthesis.stage import InputError, run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,32 +50,42 @@ FAILURE_COLUMNS = {
 }
 
 
-def conversion(inputs: Sequence[Path], units: Path, output: Path) -> None:
-    """Write the table of conversions, one row per scan, from the status files of the convert stage."""
+def conversion(records: Sequence[Path], units: Path, output: Path) -> None:
+    """Write the table of conversions, one row per scan, from the records of the convert stage."""
     import pandas as pd
 
-    rows = pd.DataFrame([dict.fromkeys(CONVERSION_COLUMNS) | status for status in read_statuses(inputs)])
+    rows = pd.DataFrame([dict.fromkeys(CONVERSION_COLUMNS) | status for status in read_statuses(records)])
     _write(output, _identify(rows[["unit", *CONVERSION_COLUMNS]], units), CONVERSION_COLUMNS)
 
 
-def preprocessing(inputs: Sequence[Path], units: Path, output: Path) -> None:
-    """Write the table of transients from the preprocess stage's tables; failed subjects have none."""
-    import pandas as pd
+def files_of(records: Sequence[Path], study: Path, ending: str) -> list[tuple[str, Path]]:
+    """Return scans and their files with this end of the name, of those that did not fail."""
+    return [
+        (status["unit"], Path(study) / name)
+        for status in read_statuses(records)
+        for name in status["files"]
+        if name.endswith(ending)
+    ]
 
-    tables = []
-    for path in inputs:
-        if path.stat().st_size:
-            unit = path.name.removesuffix("_desc-preproc_qc.tsv")
-            tables.append(read_table(path, list(PREPROCESSING_COLUMNS)).assign(unit=unit))
-    if not tables:
+
+def preprocessing(records: Sequence[Path], study: Path, units: Path, output: Path) -> None:
+    """Write the table of transients from the preprocess stage's tables, scan by scan; failed subjects have none."""
+    found = files_of(records, study, "_desc-preproc_qc.tsv")
+    if not found:
         raise InputError(
             f"{output}: no subject was preprocessed; see the failures in the logs of convert and preprocess"
         )
-    rows = pd.concat(tables)[["unit", *PREPROCESSING_COLUMNS]]
-    _write(output, _identify(rows, units), PREPROCESSING_COLUMNS)
+    known = read_table(units, list(IDENTIFIERS))[list(IDENTIFIERS)].set_index("unit", drop=False)
+    with append_table(output) as append:
+        for unit, path in found:
+            rows = read_table(path, list(PREPROCESSING_COLUMNS))[list(PREPROCESSING_COLUMNS)]
+            for place, name in enumerate(IDENTIFIERS):
+                rows.insert(place, name, known.loc[unit, name])
+            append(rows)
+    _describe(output, [*IDENTIFIERS, *PREPROCESSING_COLUMNS], PREPROCESSING_COLUMNS)
 
 
-def failures(inputs: Sequence[Path], samples: str, output: Path) -> None:
+def failures(records: Sequence[Path], samples: str, output: Path) -> None:
     """Write the table of failed scans (stage and reason) and of those that the sample sheet excludes."""
     import pandas as pd
 
@@ -85,7 +96,7 @@ def failures(inputs: Sequence[Path], samples: str, output: Path) -> None:
         for row in read_samples(samples)
         if row["exclude"]
     ]
-    rows += [status for status in read_statuses(inputs) if status["status"] == "failed"]
+    rows += [status for status in read_statuses(records) if status["status"] == "failed"]
     table = pd.DataFrame(rows, columns=list(FAILURE_COLUMNS))
     _write(output, table, FAILURE_COLUMNS)
 
@@ -110,11 +121,11 @@ def complete(inputs: Sequence[Path], output: Path) -> None:
     write_json(output, {"complete": True, "excluded": len(table)})
 
 
-def truth(inputs: Sequence[Path], output: Path) -> None:
+def truth(records: Sequence[Path], study: Path, output: Path) -> None:
     """Write the phantom's true concentrations of all subjects as one table."""
     import pandas as pd
 
-    write_table(output, pd.concat([read_table(path) for path in inputs]))
+    write_table(output, pd.concat([read_table(path) for _, path in files_of(records, study, "_truth.tsv")]))
 
 
 def _identify(rows: pd.DataFrame, units: Path) -> pd.DataFrame:
@@ -127,7 +138,11 @@ def _write(output: Path, table: pd.DataFrame, columns: dict[str, str]) -> None:
     import pandas as pd
 
     write_table(output, table.replace("", pd.NA))
-    descriptions = {name: {"Description": columns.get(name, f"The scan's {name}")} for name in table.columns}
+    _describe(output, table.columns, columns)
+
+
+def _describe(output: Path, names: Iterable[str], columns: dict[str, str]) -> None:
+    descriptions = {name: {"Description": columns.get(name, f"The scan's {name}")} for name in names}
     write_json(output.with_suffix(".json"), descriptions)
 
 
@@ -135,18 +150,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Gather the records of single subjects into one table."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("what", choices=("conversion", "preprocessing", "failures", "complete", "truth", "config"))
-    parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="status files or tables")
+    parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="table of failures (complete)")
+    parser.add_argument("--records", type=Path, nargs="*", default=[], help="records of shards")
+    parser.add_argument("--study", type=Path, help="folder of the study's results (preprocessing, truth)")
     parser.add_argument("--units", type=Path, help="table of units (conversion, preprocessing)")
     parser.add_argument("--samples", help="sample sheet or BIDS folder (failures)")
     parser.add_argument("--json", help="content of the record (config)")
     parser.add_argument("--output", type=Path, required=True)
     a = parser.parse_args(argv)
     actions: dict[str, Callable[[], None]] = {
-        "conversion": lambda: conversion(a.inputs, a.units, a.output),
-        "preprocessing": lambda: preprocessing(a.inputs, a.units, a.output),
-        "failures": lambda: failures(a.inputs, a.samples, a.output),
+        "conversion": lambda: conversion(a.records, a.units, a.output),
+        "preprocessing": lambda: preprocessing(a.records, a.study, a.units, a.output),
+        "failures": lambda: failures(a.records, a.samples, a.output),
         "complete": lambda: complete(a.inputs, a.output),
-        "truth": lambda: truth(a.inputs, a.output),
+        "truth": lambda: truth(a.records, a.study, a.output),
         "config": lambda: write_json(a.output, json.loads(a.json)),
     }
     actions[a.what]()

@@ -1,4 +1,4 @@
-"""Read vendor files through spec2nii's command line, and any NIfTI-MRS file, as raw arrays with tagged dimensions.
+"""Read vendor files through spec2nii, and any NIfTI-MRS file, as raw arrays with tagged dimensions.
 
 What spec2nii writes is not yet a `mrs_synthesis.scans.Scan`: dimensions can be unnamed, doubled or without edit
 conditions. `mrs_synthesis.editing` arranges them.
@@ -7,13 +7,14 @@ conditions. `mrs_synthesis.editing` arranges them.
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
+import os
 import sys
 import tempfile
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -151,13 +152,43 @@ def load_raw(path: Path, label: Path | None = None) -> Raw:
     return Raw(data, tags, tag_headers, header, frequency, dwell, np.asarray(image.affine))
 
 
-def spec2nii_command() -> str:
-    """Return the spec2nii that belongs to this Python, else the one on PATH."""
-    sibling = Path(sys.executable).parent / "spec2nii"
-    found = str(sibling) if sibling.exists() else shutil.which("spec2nii")
-    if not found:
-        raise InputError("spec2nii: no such command, needed to read vendor files; pip install spec2nii==0.8.15")
-    return found
+def run_spec2nii(arguments: list[str]) -> tuple[int, str]:
+    """Run spec2nii's command line; return its exit status and what it said on stderr.
+
+    In a forked process: the scans of a shard share one import of it, and none meets what another one left behind.
+    """
+    try:
+        from spec2nii.spec2nii import main
+    except ImportError:
+        raise InputError("spec2nii: not installed, needed to read vendor files; pip install spec2nii==0.8.15") from None
+    with tempfile.TemporaryFile() as said:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if child == 0:
+            _child(main, arguments, said.fileno())
+        _, status = os.waitpid(child, 0)
+        said.seek(0)
+        return os.waitstatus_to_exitcode(status), said.read().decode(errors="replace")
+
+
+def _child(main: Callable[[], int], arguments: list[str], stderr: int) -> NoReturn:
+    """Be the command: all that it says goes to files of its own, and nothing of this program's end is run."""
+    code = 1
+    try:
+        os.dup2(stderr, 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="replace")
+        sys.argv = ["spec2nii", *arguments]
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -235,19 +266,17 @@ def _spec2nii(path: Path, format_name: str, arguments: list[str], folder: Path) 
     """Run spec2nii; return its outputs by what it appended to their name, and notes."""
     # Zero rows are kept: dropping one would shift which rows are edit-ON in interleaved data.
     options = ["-o", str(folder), "-f", "raw", "--keep_zero_valued"]
-    command = [spec2nii_command(), *arguments, *options]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    code, said = run_spec2nii([*arguments, *options])
     notes = []
-    if done.returncode and format_name == "siemens_dicom" and "TypeError" in done.stderr:
+    if code and format_name == "siemens_dicom" and "TypeError" in said:
         # spec2nii 0.8.15 calls float() on PatientWeight, which anonymised DICOM leaves empty.
         copies = folder / "patched"
         if _fill_patient_weight(path, copies):
-            command[2] = str(copies)
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+            code, said = run_spec2nii([arguments[0], str(copies), *arguments[2:], *options])
             notes = ["empty PatientWeight filled in a temporary copy"]
     outputs = sorted(folder.glob("raw*.nii.gz"))
-    if done.returncode or not outputs:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    if code or not outputs:
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
         reason = lines[-1] if lines else "it wrote nothing"
         raise InputError(
             f"{path}: spec2nii could not read it as {format_name} ({reason}); "

@@ -18,7 +18,7 @@ from mrs_synthesis.files import write_json, write_text
 from mrs_synthesis.metabolites import DIFF_SUMS, SUMS
 from mrs_synthesis.relaxation import WATER_DENSITY, Tissue
 from mrs_synthesis.seeds import generator
-from mrs_synthesis.stage import InputError, require, run
+from mrs_synthesis.stage import InputError, add_status_argument, require, run, run_subject
 from mrs_synthesis.vendor_philips import write_sdat
 from mrs_synthesis.vendor_twix import EDITED, UNEDITED, Protocol, write_twix
 
@@ -241,14 +241,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--water", type=Path, required=True, help="the same for the water reference")
     parser.add_argument("--truth", type=Path, required=True, help="table of true concentrations (TSV)")
     parser.add_argument("--nuisance-truth", type=Path, required=True, help="shifts, phases, noise, ... (JSON)")
+    parser.add_argument("--unit", help="name of the scan in the record (default: the subject's)")
+    add_status_argument(parser)
     args = parser.parse_args(argv)
     if args.transients < 1 or args.snr <= 0:
         raise InputError(f"--transients {args.transients}, --snr {args.snr}: expected at least 1, and more than 0")
-    site = SITES[args.vendor]
     suffix = ".dat" if args.vendor == "siemens" else ".sdat"
     for path in (args.metab, args.water):
         if path.suffix.lower() != suffix:
             raise InputError(f"{path}: vendor {args.vendor} writes {suffix} files; give such a name")
+    outputs = [args.metab, args.water, args.truth, args.nuisance_truth]
+    unit = args.unit or f"sub-{args.subject}"
+    run_subject(lambda: write_subject(args), stage="phantom", unit=unit, outputs=outputs, status=args.status)
+
+
+def write_subject(args: argparse.Namespace) -> None:
+    """Write the subject that the command line names: raw files, and the truth."""
+    site = SITES[args.vendor]
     tissue = Tissue(*args.tissue)
     bases, te_s = read_bases(args.basis, site.frequency_mhz)
     fids, reference, concentrations, nuisance = make_subject(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mrs_synthesis.files import write_json, write_whole
+from mrs_synthesis import __version__, writers
+from mrs_synthesis.files import is_full, write_json, write_whole
 
 
 class InputError(Exception):
@@ -20,14 +23,36 @@ class SkippedError(Exception):
 
 
 def run(main: Callable[[Sequence[str] | None], None]) -> None:
-    """Run a stage's `main` as a program: an `InputError` becomes one line on stderr and exit status 1."""
+    """Run a stage's `main` as a program: an `InputError` or a full disk becomes one line on stderr and exit status 1.
+
+    It waits for what an earlier run left writing the same output.
+    """
     try:
+        writers.only_writer(writers.outputs(sys.argv))
         main(None)
-    except (InputError, SkippedError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        print(f"versions: {json.dumps(versions(), sort_keys=True)}", file=sys.stderr, flush=True)
     except BrokenPipeError:
         raise SystemExit(1) from None
+    except Exception as error:
+        if is_full(error):
+            where = getattr(error, "filename", None) or f"{str(error).partition(': ')[0]}, or {tempfile.gettempdir()}"
+            text = f"{where}: no space left on the disk; make room and start again, what is done is kept"
+        elif isinstance(error, InputError | SkippedError):
+            text = str(error)
+        else:
+            raise
+        print(f"error: {text}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of every other package that was imported."""
+    found = {"Python": platform.python_version(), "mrs-synthesis": __version__}
+    for name, module in sorted(sys.modules.items()):
+        version = getattr(module, "__dict__", {}).get("__version__")
+        if "." not in name and name not in sys.stdlib_module_names and name not in found and isinstance(version, str):
+            found[name] = version
+    return {name: version for name, version in found.items() if name != __name__.partition(".")[0]}
 
 
 def add_status_argument(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +84,7 @@ def run_subject(
     try:
         record.update(work() or {})
     except (InputError, SkippedError) as error:
-        if status is None:
+        if status is None or is_full(error):  # the scan is not to blame
             raise
         kind = "skipped" if isinstance(error, SkippedError) else "failed"
         record.update(status=kind, reason=" ".join(str(error).split()))
@@ -87,8 +112,3 @@ def require(path: Path) -> Path:
     if path.is_file() and path.stat().st_size == 0:
         raise SkippedError(f"{path} is empty: an earlier stage failed for this subject")
     return path
-
-
-def read_statuses(paths: Sequence[Path]) -> list[dict]:
-    """Read status files written by `run_subject`."""
-    return [json.loads(Path(path).read_text()) for path in paths]

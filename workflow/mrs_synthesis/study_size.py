@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MOST_FILES = 50  # benchmarks read of each stage
-STAGES = ("synthesise", "augment", "quantify")  # jobs of one scan
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,25 @@ def mean_seconds(paths: Iterable[Path]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
+def seconds_per_scan(paths: Iterable[Path]) -> float | None:
+    """Return the mean wall time of scans in the times that shards left (`mrs_synthesis.shard`), or None."""
+    found = []
+    for path in sorted(paths)[:MOST_FILES]:
+        for line in path.read_text().splitlines()[1:]:
+            unit, kept, seconds, _ = line.split("\t")
+            if kept == "0" and unit != "start-up":
+                found.append(float(seconds))
+    return sum(found) / len(found) if found else None
+
+
 def duration(
-    benchmarks: Path, trainings: Mapping[str, int], model: str, scans: int, cells: int, study_cells: int
+    benchmarks: Path,
+    trainings: Mapping[str, int],
+    model: str,
+    scans: int,
+    cells: int,
+    study_cells: int,
+    fits: str,
 ) -> float | None:
     """Return how long the jobs of a grid would take one after the other, in seconds; None if a stage never ran.
 
@@ -86,6 +102,8 @@ def duration(
         Test scans of all variants that are to be done.
     cells, study_cells
         Of a scan, in the grid and in the study.
+    fits
+        Name of the stage that fits.
     """
     total = 0.0
     for name, number in trainings.items():
@@ -95,12 +113,12 @@ def duration(
         if one is None:
             return None
         total += number * one
-    for stage in STAGES:
-        one = mean_seconds((benchmarks / "grid" / stage).glob("**/*.tsv"))
+    for stage, own in {"cells": ("synthesise", "augment"), fits: (fits,)}.items():  # a grid's, and the study's like it
+        one = seconds_per_scan((benchmarks / "grid").glob(f"*/{stage}/*.units.tsv"))
         if one is None:
-            one = mean_seconds((benchmarks / stage).glob("sub-*/**/*.tsv"))
-            if one is None:
+            parts = [seconds_per_scan(benchmarks.glob(f"{name}/*.units.tsv")) for name in own]
+            if None in parts:
                 return None
-            one *= cells / study_cells if stage == "quantify" else 1
+            one = sum(parts) * (cells / study_cells if stage != "cells" else 1)
         total += scans * one
     return total

@@ -24,6 +24,8 @@ use rule train as ablation_train with:
     wildcard_constraints:
         trained=one_of([name for name in TRAINED if TRAINED[name].model == "paper"]),
     threads: config["train"]["threads"]
+    resources:
+        **training_needs("paper"),
     params:
         flags=lambda wildcards: flags(
             config["train"]
@@ -53,11 +55,13 @@ use rule ablation_train as ablation_train_subject with:
         figure=f"{MODEL}/losses.svg",
     wildcard_constraints:
         trained=one_of([name for name in TRAINED if TRAINED[name].model != "paper"]),
+    resources:
+        **training_needs("subject"),
 
 
 use rule synthesise as ablation_synthesise with:
     input:
-        scan="<unit>_desc-preproc_svs.nii.gz",
+        scans="<results>/records/preprocess/{shard}.json",
         model=of_model("model.safetensors"),
         config=of_model("config.json"),
         density=branch(
@@ -69,90 +73,84 @@ use rule synthesise as ablation_synthesise with:
             then="<results>/model/nuisance.npz",
         ),
         index="<results>/training/index.tsv",
-        spectra="<results>/training/spectra.npy",
+        grid="<results>/training/grid.json",
     output:
-        synthetic=expand(
-            f"{VARIANT_UNIT}_desc-synth{{mode}}{{decoder}}_svs.nii.gz",
-            mode=[mode.capitalize() for mode in steps.MODES],
-            allow_missing=True,
-        ),
-        reconstruction=f"{VARIANT_UNIT}_desc-recon_svs.nii.gz",
-        status=f"{VARIANT_STATUS}/synthesise/{{folder}}/{{unit}}.json",
+        f"<results>/{VARIANT}/records/synthesise/{{shard}}.json",
     log:
-        f"<results>/logs/synthesise/{VARIANT_JOB}.log",
+        f"<results>/logs/{VARIANT}/synthesise/{{shard}}.log",
     benchmark:
-        f"<results>/benchmarks/synthesise/{VARIANT_JOB}.tsv"
+        f"<results>/benchmarks/{VARIANT}/synthesise/{{shard}}.tsv"
     wildcard_constraints:
         variant=one_of(VARIANTS),
         decoder="Mean|Sampled|Acquired",
     params:
+        shard=sharded(
+            "synthesise",
+            about=scan_of_origin,
+            reads=[f"{DERIVED}_desc-preproc_svs.nii.gz"],
+            writes=with_sidecars(
+                VARIANT_UNIT, [*VARIANT_SYNTHETIC, "_desc-recon_svs"]
+            ),
+        ),
+        shared=shared("model", "config", "density", "nuisance", "index", "grid"),
         prefix=variant_prefix,
         flags=variant_synthesise_flags,
 
 
 use rule augment as ablation_augment with:
     input:
-        scan="<unit>_desc-preproc_svs.nii.gz",
-        synthetic=rules.ablation_synthesise.output.synthetic,
-        reconstruction=rules.ablation_synthesise.output.reconstruction,
+        synthetic=f"<results>/{VARIANT}/records/synthesise/{{shard}}.json",
         index="<results>/training/index.tsv",
         spectra="<results>/training/spectra.npy",
+        grid="<results>/training/grid.json",
     output:
-        cells=f"{VARIANT_UNIT}_desc-cells_svs.nii.gz",
-        sidecar=f"{VARIANT_UNIT}_desc-cells_svs.json",
-        index=f"{VARIANT_UNIT}_desc-cells_index.tsv",
-        status=f"{VARIANT_STATUS}/augment/{{folder}}/{{unit}}.json",
+        f"<results>/{VARIANT}/records/augment/{{shard}}.json",
     log:
-        f"<results>/logs/augment/{VARIANT_JOB}.log",
+        f"<results>/logs/{VARIANT}/augment/{{shard}}.log",
     benchmark:
-        f"<results>/benchmarks/augment/{VARIANT_JOB}.tsv"
+        f"<results>/benchmarks/{VARIANT}/augment/{{shard}}.tsv"
     wildcard_constraints:
         variant=one_of(VARIANTS),
         decoder="Mean|Sampled|Acquired",
     params:
+        shard=sharded(
+            "augment",
+            reads=[
+                f"{DERIVED}_desc-preproc_svs.nii.gz",
+                *with_sidecars(VARIANT_UNIT, [*VARIANT_SYNTHETIC, "_desc-recon_svs"]),
+            ],
+            writes=[f"{VARIANT_UNIT}{name}" for name in CELL_FILES],
+        ),
+        shared=shared("index", "grid"),
         prefix=variant_prefix,
         flags=variant_augment_flags,
 
 
 use rule quantify as ablation_quantify with:
     input:
-        cells=f"{VARIANT_UNIT}_desc-cells_svs.nii.gz",
-        index=f"{VARIANT_UNIT}_desc-cells_index.tsv",
+        cells=f"<results>/{VARIANT}/records/augment/{{shard}}.json",
         basis=expand("<results>/basis/{set}", set=BASIS_SETS),
-        water=water_for_concentrations,
     output:
-        table=f"{VARIANT_UNIT}_desc-{{engine}}_mrsfit.tsv",
-        curves=f"{VARIANT_UNIT}_desc-{{engine}}_fit.npz",
-        status=f"{VARIANT_STATUS}/quantify/{{folder}}/{{unit}}_{{engine}}.json",
+        f"<results>/{VARIANT}/records/quantify_{{engine}}/{{shard}}.json",
     log:
-        f"<results>/logs/quantify/{VARIANT_JOB}_{{engine}}.log",
+        f"<results>/logs/{VARIANT}/quantify_{{engine}}/{{shard}}.log",
     benchmark:
-        f"<results>/benchmarks/quantify/{VARIANT_JOB}_{{engine}}.tsv"
+        f"<results>/benchmarks/{VARIANT}/quantify_{{engine}}/{{shard}}.tsv"
     wildcard_constraints:
         engine=ENGINE_LABEL,
         variant=one_of(VARIANTS),
         decoder="Mean|Sampled|Acquired",
+    params:
+        shard=quantify_shard(VARIANT_UNIT),
+        cells=lambda wildcards: f"{variant_prefix(wildcards)}_desc-cells",
+        fit=lambda wildcards: f"{variant_prefix(wildcards)}_desc-{wildcards.engine}",
 
 
 rule ablation:
     """Noise, water, fidelity and bias of every variant, beside the study's real transients and controls."""
     input:
-        fits=of_variants(f"{VARIANT_UNIT}_desc-{ENGINE_LABEL}_mrsfit.tsv"),
-        scans=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.nii.gz"
-        ),
-        nuisance=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_nuisance.npz"
-        ),
-        sidecars=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.json"
-        ),
-        synthetic=[
-            of_variants(
-                f"{VARIANT_UNIT}_desc-synth{mode.capitalize()}{{decoder}}_svs.nii.gz"
-            )
-            for mode in steps.MODES
-        ],
+        fits=of_variants(FITS),
+        scans=recorded("preprocess"),
         benchmarks=expand(
             "<results>/benchmarks/ablation/train_{trained}.tsv", trained=TRAINED
         ),
@@ -173,8 +171,10 @@ rule ablation:
         "<results>/benchmarks/ablation.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
-        derivatives=lambda wildcards: f"{RESULTS}/derivatives",
+        derivatives=DERIVATIVES,
         folder=lambda wildcards: f"{RESULTS}/ablation",
         benchmarks=lambda wildcards, input: os.path.dirname(input.benchmarks[0]),
         training=folder("index"),

@@ -10,10 +10,11 @@ FEWEST = dict(zip(("n_real", "n_total"), min(PAIRS), strict=True)) | {
     "replicates": min(AMOUNTS["replicates"], steps.MOST_REPLICATES),
 }
 MODEL = "<results>/ablation/models/{trained}"
-VARIANT_UNIT = "<results>/ablation/{variant}/{decoder}/derivatives/{folder}/mrs/{unit}"
-VARIANT_STATUS = "<results>/ablation/{variant}/{decoder}/status"
-VARIANT_JOB = "ablation/{variant}_{decoder}/{folder}/{unit}"
-variant_prefix = filled_in(VARIANT_UNIT)
+VARIANT = "ablation/{variant}/{decoder}"
+VARIANT_UNIT = f"{RESULTS}/{VARIANT}/derivatives/%folder/mrs/%unit"
+VARIANT_SYNTHETIC = [
+    f"_desc-synth{mode.capitalize()}{{decoder}}_svs" for mode in steps.MODES
+]
 
 
 def of_model(name):
@@ -23,17 +24,19 @@ def of_model(name):
     )
 
 
-def of_variants(pattern):
-    """Fill all wildcards of a pattern, for every variant and test unit."""
+def variant_prefix(wildcards):
+    """Return what the names of a scan's files begin with, in this variant."""
+    return VARIANT_UNIT.format(**wildcards)
+
+
+def of_variants(stage):
+    """Return the records of a stage, for every variant and shard of test scans."""
     return [
-        file
-        for variant in VARIANTS.values()
-        for file in of_units(
-            pattern.replace("{variant}", variant.name).replace(
-                "{decoder}", variant.decoder.capitalize()
-            ),
-            TEST_UNITS,
+        f"{RESULTS}/{VARIANT}/records/{stage}/{shard}.json".format(
+            variant=variant.name, decoder=variant.decoder.capitalize()
         )
+        for variant in VARIANTS.values()
+        for shard in TEST_SHARDS
     ]
 
 

@@ -12,6 +12,8 @@ rule alignment_study:
         "<results>/benchmarks/alignment_study.tsv"
     conda:
         environment("quantify")
+    resources:
+        **needs("compare"),
     params:
         seed=config["seed"],
         flags=flags(config["alignment_study"]),
@@ -26,14 +28,7 @@ rule alignment_study:
 rule preprocess_agreement:
     """The engine `batched` against FSL-MRS's functions on the same data; of the phantom with its truth, in memory."""
     input:
-        scans=of_units(
-            "<results>/rawdata/{folder}/mrs/{unit}_svs.nii.gz",
-            [] if PHANTOM else WITH_WATER,
-        ),
-        waters=of_units(
-            "<results>/rawdata/{folder}/mrs/{unit}_mrsref.nii.gz",
-            [] if PHANTOM else WITH_WATER,
-        ),
+        scans=[] if PHANTOM else recorded("convert"),
     output:
         table="<results>/tables/preprocess_agreement.tsv",
         dictionary="<results>/tables/preprocess_agreement.json",
@@ -43,12 +38,16 @@ rule preprocess_agreement:
         "<results>/benchmarks/preprocess_agreement.tsv"
     conda:
         environment("preprocess", "fsl-mrs")
+    resources:
+        **needs("table"),
     params:
         seed=config["seed"],
         phantoms=3 if PHANTOM else 0,
+        scans=files_of_scans("svs.nii.gz"),
+        waters=files_of_scans("mrsref.nii.gz"),
         code=code("preprocess_agreement", "mrs_synthesis/spin_systems.json"),
     shell:
         r"""
         python -m mrs_synthesis.preprocess_agreement --seed {params.seed} --phantoms {params.phantoms} \
-            --scans {input.scans:q} --waters {input.waters:q} --output {output.table:q} 2>&1 | tee {log:q}
+            --scans {params.scans:q} --waters {params.waters:q} --output {output.table:q} 2>&1 | tee {log:q}
         """

@@ -4,10 +4,7 @@
 rule assemble:
     """The training set: complex spectra in a ppm window, normalised, with their split."""
     input:
-        scans=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.nii.gz",
-            SEEN_UNITS,
-        ),
+        scans=recorded("preprocess", SEEN_SHARDS),
         units="<results>/training/units.tsv",
     output:
         spectra="<results>/training/spectra.npy",
@@ -19,8 +16,10 @@ rule assemble:
         "<results>/benchmarks/assemble.tsv"
     conda:
         environment("assemble")
+    resources:
+        **needs("table"),
     params:
-        derivatives=derivatives,
+        derivatives=DERIVATIVES,
         training=folder("index"),
         seed=config["seed"],
         flags=flags(config["assemble"], leave_out=["split_unit"]),
@@ -38,10 +37,7 @@ if HELD_OUT_UNITS:
     rule heldout:
         """The test subjects, likewise, on the training set's grid."""
         input:
-            scans=of_units(
-                "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.nii.gz",
-                HELD_OUT_UNITS,
-            ),
+            scans=recorded("preprocess", HELD_OUT_SHARDS),
             units="<results>/units.tsv",
             grid="<results>/training/grid.json",
         output:
@@ -54,8 +50,10 @@ if HELD_OUT_UNITS:
             "<results>/benchmarks/heldout.tsv"
         conda:
             environment("assemble")
+        resources:
+            **needs("table"),
         params:
-            derivatives=derivatives,
+            derivatives=DERIVATIVES,
             heldout=lambda wildcards, input, output: os.path.dirname(output.index),
             code=code("assemble"),
         shell:

@@ -2,38 +2,45 @@
 
 
 rule augment:
-    """One averaged FID per study cell and edit condition, all cells of one unit in one file."""
+    """One averaged FID per study cell and edit condition, all cells of a scan in one file."""
     input:
-        scan="<unit>_desc-preproc_svs.nii.gz",
-        synthetic=rules.synthesise.output.synthetic,
-        reconstruction=rules.synthesise.output.reconstruction,
+        synthetic="<results>/records/synthesise/{shard}.json",
         index="<results>/training/index.tsv",
         spectra="<results>/training/spectra.npy",
-        grid="<results>/training/grid.json",
+        grid="<results>/training/grid.json",  # with the hash of the spectra
     output:
-        cells="<unit>_desc-cells_svs.nii.gz",
-        sidecar="<unit>_desc-cells_svs.json",
-        index="<unit>_desc-cells_index.tsv",
-        index_sidecar="<unit>_desc-cells_index.json",
-        status="<results>/status/augment/{folder}/{unit}.json",
+        "<results>/records/augment/{shard}.json",
     log:
-        "<results>/logs/augment/{folder}/{unit}.log",
+        "<results>/logs/augment/{shard}.log",
     benchmark:
-        "<results>/benchmarks/augment/{folder}/{unit}.tsv"
+        "<results>/benchmarks/augment/{shard}.tsv"
     conda:
         environment("augment")
+    resources:
+        **needs("augment"),
     params:
+        shard=sharded(
+            "augment",
+            reads=[
+                f"{DERIVED}_desc-preproc_svs.nii.gz",
+                *with_sidecars(DERIVED, [*SYNTHETIC, "_desc-recon_svs"]),
+            ],
+            writes=[f"{DERIVED}{name}" for name in CELL_FILES],
+        ),
+        shared=shared("index", "grid"),
+        scan=f"{DERIVED}_desc-preproc_svs.nii.gz",
+        prefix=DERIVED,
         training=folder("spectra"),
-        prefix=prefix,
         seed=config["seed"],
         flags=flags(
             config["augment"]
             | {key: config["synthesise"][key] for key in ("modes", "decoders")}
         ),
-        code=code("augment"),
     shell:
         r"""
-        python -m mrs_synthesis.augment --unit {wildcards.unit} --scan {input.scan:q} --prefix {params.prefix:q} \
-            --training {params.training:q} --seed {params.seed} {params.flags:q} --output {output.cells:q} \
-            --index {output.index:q} --status {output.status:q} 2>&1 | tee {log:q}
+        python -m mrs_synthesis.shard {params.shard:q} --record {output:q} --shared {params.shared:q} \
+            -- augment --scan {params.scan:q} --prefix {params.prefix:q} \
+            --training {params.training:q} --seed {params.seed} {params.flags:q} \
+            --output {params.prefix:q}_desc-cells_svs.nii.gz --index {params.prefix:q}_desc-cells_index.tsv \
+            2>&1 | tee {log:q}
         """

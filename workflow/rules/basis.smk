@@ -13,6 +13,8 @@ rule simulate_basis:
         "<results>/benchmarks/basis/{set}.tsv"
     conda:
         environment("phantom")
+    resources:
+        **needs("table"),
     params:
         flags=lambda wildcards: flags(BASIS_SETS[wildcards.set]["simulate"]),
         code=code("basis_simulate", "mrs_synthesis/spin_systems.json"),
@@ -34,6 +36,8 @@ rule read_basis:
         "<results>/benchmarks/basis/{set}.tsv"
     conda:
         environment("phantom")
+    resources:
+        **needs("table"),
     params:
         flags=lambda wildcards: flags(BASIS_SETS[wildcards.set]["files"]),
         code=code("basis"),

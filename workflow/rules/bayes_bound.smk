@@ -25,6 +25,8 @@ if PHANTOM:
             "<results>/benchmarks/bayes_bound.tsv"
         conda:
             environment("phantom")
+        resources:
+            **needs("table"),
         params:
             vendors=BOUND_VENDORS,
             ratios=config["evaluate"]["ratios"],

@@ -11,7 +11,7 @@ rule bids_raw:
     """Description, participants and read-me file of the converted scans."""
     input:
         sheet_files(),
-        statuses=of_units("<results>/status/convert/{folder}/{unit}.json"),
+        scans=recorded("convert"),
     output:
         description="<results>/rawdata/dataset_description.json",
         participants=multiext("<results>/rawdata/participants", ".tsv", ".json"),
@@ -21,6 +21,8 @@ rule bids_raw:
         "<results>/logs/bids_raw.log",
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
         study=STUDY,
         samples=samples,
@@ -45,6 +47,8 @@ rule bids_derivatives:
         "<results>/logs/bids_derivatives.log",
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
         study=STUDY,
         labels=DESC_LABELS,

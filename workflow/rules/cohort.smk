@@ -1,6 +1,5 @@
 """Synthetic subjects of every site beside its real ones; asked for by name: `cohort`."""
 
-TRAINED_UNITS = [unit for unit, row in UNITS.items() if row["split"] == "train"]
 COHORT_CONDITIONS = (
     ["OFF", "DIFF"]
     if any(row["edit_scheme"] == "mega" for row in UNITS.values())
@@ -19,32 +18,40 @@ rule cohort:
 
 
 rule draw_cohort:
-    """Noise-free spectra of new subjects of one site; `unit` is what the site's files are called."""
+    """Noise-free spectra of new subjects of one site."""
     input:
-        # Only their header is used: not that of test subjects, which may come and go, if there are others
-        scans=lambda wildcards: of_units(
-            f"{RESULTS}/derivatives/{{folder}}/mrs/{{unit}}_desc-preproc_svs.nii.gz",
-            [unit for unit in UNITS_OF_SITE[wildcards.unit] if unit in SEEN_UNITS]
-            or UNITS_OF_SITE[wildcards.unit],
+        scans=lambda wildcards: recorded(
+            "preprocess",
+            [
+                name
+                for name, units in SHARDS.items()
+                if set(units) & set(headers_of(wildcards.site))
+            ],
         ),
         model="<results>/model/model.safetensors",
         config="<results>/model/config.json",
         density=DENSITY,
     output:
-        cells="<results>/cohort/{unit}_desc-random_svs.nii.gz",
-        sidecar="<results>/cohort/{unit}_desc-random_svs.json",
-        index="<results>/cohort/{unit}_desc-random_index.tsv",
-        status="<results>/status/draw_cohort/{unit}.json",
+        cells="<results>/cohort/{site}_desc-random_svs.nii.gz",
+        sidecar="<results>/cohort/{site}_desc-random_svs.json",
+        index="<results>/cohort/{site}_desc-random_index.tsv",
+        status="<results>/status/draw_cohort/{site}.json",
     log:
-        "<results>/logs/draw_cohort/{unit}.log",
+        "<results>/logs/draw_cohort/{site}.log",
     benchmark:
-        "<results>/benchmarks/draw_cohort/{unit}.tsv"
+        "<results>/benchmarks/draw_cohort/{site}.tsv"
     wildcard_constraints:
-        unit=one_of(SITES),
+        site=one_of(SITES),
     conda:
         environment("synthesise")
+    resources:
+        **needs("table"),
     params:
-        site=lambda wildcards: SITES[wildcards.unit],
+        site=lambda wildcards: SITES[wildcards.site],
+        scans=lambda wildcards: [
+            f"{DERIVATIVES}/{UNITS[unit]['folder']}/mrs/{unit}_desc-preproc_svs.nii.gz"
+            for unit in headers_of(wildcards.site)
+        ],
         model=folder("model"),
         prior=config["synthesise"]["prior"],
         seed=config["seed"],
@@ -52,39 +59,45 @@ rule draw_cohort:
         code=code("cohort"),
     shell:
         r"""
-        python -m mrs_synthesis.cohort draws --unit {wildcards.unit} --site {params.site:q} --model {params.model:q} \
-            --scans {input.scans:q} --prior {params.prior} --seed {params.seed} {params.flags:q} \
+        python -m mrs_synthesis.cohort draws --unit {wildcards.site} --site {params.site:q} --model {params.model:q} \
+            --scans {params.scans:q} --prior {params.prior} --seed {params.seed} {params.flags:q} \
             --output {output.cells:q} --index {output.index:q} --status {output.status:q} 2>&1 | tee {log:q}
         """
 
 
-use rule quantify as quantify_cohort with:
+rule quantify_cohort:
+    """Ratios of the new subjects of one site."""
     input:
-        cells="<results>/cohort/{unit}_desc-random_svs.nii.gz",
-        index="<results>/cohort/{unit}_desc-random_index.tsv",
+        cells="<results>/cohort/{site}_desc-random_svs.nii.gz",
+        index="<results>/cohort/{site}_desc-random_index.tsv",
         basis=expand("<results>/basis/{set}", set=BASIS_SETS),
-        water=[],
     output:
-        table="<results>/cohort/{unit}_desc-random_mrsfit.tsv",
-        curves=temp("<results>/cohort/{unit}_desc-random_fit.npz"),
-        status="<results>/status/quantify_cohort/{unit}.json",
+        table="<results>/cohort/{site}_desc-random_mrsfit.tsv",
+        curves=temp("<results>/cohort/{site}_desc-random_fit.npz"),
+        status="<results>/status/quantify_cohort/{site}.json",
     log:
-        "<results>/logs/quantify_cohort/{unit}.log",
+        "<results>/logs/quantify_cohort/{site}.log",
     benchmark:
-        "<results>/benchmarks/quantify_cohort/{unit}.tsv"
+        "<results>/benchmarks/quantify_cohort/{site}.tsv"
     wildcard_constraints:
-        unit=one_of(SITES),
+        site=one_of(SITES),
+    conda:
+        environment("quantify", ENGINE)
+    threads: 8 if ENGINE == "fsl-mrs" else 1
+    resources:
+        **fitting_needs(),
     params:
         conditions=COHORT_CONDITIONS,
-        water=["--water-role", "none"],  # ratios need none
-        wanted=[
-            f"{COHORT_CONDITIONS[0]}:tCr",
-            *(
-                ratio
-                for ratio in config["evaluate"]["ratios"]
-                if ratio.partition(":")[0] in COHORT_CONDITIONS
-            ),
-        ],
+        wanted=wanted_of(COHORT_CONDITIONS),
+        flags=flags(config["quantify"]),
+        code=code("quantify"),
+    shell:
+        r"""
+        python -m mrs_synthesis.quantify --unit {wildcards.site} --cells {input.cells:q} --index {input.index:q} \
+            --basis {input.basis:q} --conditions {params.conditions:q} --wanted {params.wanted:q} \
+            {params.flags:q} --water-role none --processes {threads} --output {output.table:q} \
+            --curves {output.curves:q} --status {output.status:q} 2>&1 | tee {log:q}
+        """
 
 
 rule cohort_table:
@@ -94,10 +107,7 @@ rule cohort_table:
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
         truth="<results>/tables/truth.tsv" if PHANTOM else [],
-        means=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-mean_mrsfit.tsv",
-            TRAINED_UNITS,
-        ),
+        means=recorded("quantify_mean", SEEN_SHARDS),
         random=expand("<results>/cohort/{site}_desc-random_mrsfit.tsv", site=SITES),
     output:
         table="<results>/tables/cohort.tsv",
@@ -108,11 +118,11 @@ rule cohort_table:
         "<results>/benchmarks/cohort.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
         training=folder("index"),
-        derivatives=lambda wildcards, input: str(
-            Path(input.units).with_name("derivatives")
-        ),
+        derivatives=DERIVATIVES,
         random=lambda wildcards, input: os.path.dirname(input.random[0]),
         ratios=config["evaluate"]["ratios"],
         bootstrap=config["evaluate"]["bootstrap"],

@@ -44,7 +44,6 @@ TEST_UNITS = [unit for unit, row in UNITS.items() if row["split"] in ("test", ""
 SEEN_UNITS = [row["unit"] for row in sheet.seen(list(UNITS.values()))]
 HELD_OUT_UNITS = [unit for unit in UNITS if unit not in SEEN_UNITS]
 WITH_WATER = [unit for unit, row in UNITS.items() if row["water_role"] != "none"]
-WITHOUT_WATER = [unit for unit in UNITS if unit not in WITH_WATER]
 
 STUDY = config["study"]
 RESULTS = f"{config['results']}/{STUDY}"
@@ -102,20 +101,10 @@ shell.prefix(f"set -euo pipefail; export PYTHONPATH={str(PACKAGE.parent)!r}; ")
 pathvars:
     results=RESULTS,
     heldout=f"{RESULTS}/{'heldout' if HELD_OUT_UNITS else 'training'}",
-    unit="<results>/derivatives/{folder}/mrs/{unit}",
-    raw="<results>/rawdata/{folder}/mrs/{unit}",
 
 
 wildcard_constraints:
-    folder=r"sub-[A-Za-z0-9]+(/ses-[A-Za-z0-9]+)?",
-    unit="|".join(UNITS),
     set="|".join(BASIS_SETS),
-
-
-def of_units(pattern, units=None):
-    """Fill {folder} and {unit} of a pattern for some units, by default all of them."""
-    rows = [UNITS[unit] for unit in (UNITS if units is None else units)]
-    return [pattern.format(folder=row["folder"], unit=row["unit"]) for row in rows]
 
 
 def digest(units):
@@ -123,11 +112,6 @@ def digest(units):
     return hashlib.sha256(
         sheet.unit_table([UNITS[unit] for unit in units]).encode()
     ).hexdigest()[:12]
-
-
-def origin(wildcards):
-    """Return a unit's site and its vendor, as flags."""
-    return flags({key: UNITS[wildcards.unit][key] for key in ("site", "vendor")})
 
 
 def one_of(names):
@@ -140,86 +124,6 @@ def sheet_files():
     return config["samples"] if Path(config["samples"]).is_file() else []
 
 
-def vendor_files(wildcards):
-    """Return the raw files of a unit, as the sample sheet names them."""
-    row = UNITS[wildcards.unit]
-    return {column: row[column] for column in ("metab", "aux", "water") if row[column]}
-
-
-def convert_flags(wildcards, input, output):
-    """Return what the sample sheet says of a unit, as flags of the convert stage."""
-    row = UNITS[wildcards.unit]
-    columns = (
-        "format",
-        "metab",
-        "aux",
-        "water",
-        "water_role",
-        "edit_scheme",
-        "edit_order",
-        "te_ms",
-        "tr_ms",
-    )
-    words = flags({column: row[column] for column in columns if row[column]})
-    return [
-        *words,
-        *(["--output-ref", output.water] if "water" in output.keys() else []),
-    ]
-
-
-def preprocess_flags(wildcards, input, output):
-    """Return the config's options and the unit's water reference, as flags of the preprocess stage."""
-    words = flags(config["preprocess"])
-    if "water" in output.keys():
-        words += ["--water", input.water, "--output-ref", output.water]
-        words += ["--water-role", UNITS[wildcards.unit]["water_role"]]
-    return words
-
-
-def prefix(wildcards):
-    """Return what the names of a unit's derivatives begin with."""
-    return f"{RESULTS}/derivatives/{wildcards.folder}/mrs/{wildcards.unit}"
-
-
-def filled_in(pattern):
-    """Return a function for params: a pattern of a path with its wildcards filled in."""
-    return lambda wildcards: pattern.replace("<results>", RESULTS).format(**wildcards)
-
-
-def water_for_concentrations(wildcards):
-    """Return the preprocessed water reference of a unit, if concentrations may be referred to it."""
-    role = UNITS[wildcards.unit]["water_role"]
-    usable = role in ("concentration", "both", "embedded")
-    return f"{prefix(wildcards)}_desc-preproc_mrsref.nii.gz" if usable else []
-
-
-def water_flags(wildcards, input):
-    """Return what is known of a unit's water and tissue, as flags of the quantify stage."""
-    row = UNITS[wildcards.unit]
-    words = ["--water-role", row["water_role"], *sheet.tissue_flags(row)]
-    return [*words, *(["--water", input.water] if input.water else [])]
-
-
-def fitted_conditions(wildcards):
-    """Return the spectra of a unit that are fitted."""
-    return (
-        ["OFF", "DIFF"]
-        if UNITS[wildcards.unit]["edit_scheme"] == "mega"
-        else ["UNEDITED"]
-    )
-
-
-def wanted_ratios(wildcards):
-    """Return what must come out of a unit's fits for the study's ratios to tCr."""
-    conditions = fitted_conditions(wildcards)
-    ratios = [
-        ratio
-        for ratio in config["evaluate"]["ratios"]
-        if ratio.partition(":")[0] in conditions
-    ]
-    return [f"{conditions[0]}:tCr", *ratios]
-
-
 def basis_files(wildcards):
     """Return the files or folders that a basis set is read from."""
     files = BASIS_SETS[wildcards.set]["files"]
@@ -230,42 +134,6 @@ def basis_files(wildcards):
     }
 
 
-def phantom_truths():
-    """Return the truth tables of the phantom's subjects."""
-    return [
-        f"{RESULTS}/sourcedata/{row['vendor']}/sub-{row['subject']}_truth.tsv"
-        for row in UNITS.values()
-    ]
-
-
-def phantom_tissue(vendor, wildcards):
-    """Return the tissue fractions that the sample sheet states of a subject, as flags."""
-    for row in UNITS.values():
-        if (row["vendor"], row["subject"]) == (vendor, wildcards.subject):
-            return sheet.tissue_flags(row)
-    return []
-
-
-def all_statuses():
-    """Return the record of every stage for every unit."""
-    stages = {
-        "convert": UNITS,
-        "preprocess": UNITS,
-        "synthesise": TEST_UNITS,
-        "augment": TEST_UNITS,
-    }
-    files = {
-        stage: of_units(
-            f"<results>/status/{stage}/{{folder}}/{{unit}}.json", stages[stage]
-        )
-        for stage in stages
-    }
-    files["quantify"] = of_units(
-        f"<results>/status/quantify/{{folder}}/{{unit}}_{ENGINE_LABEL}.json", TEST_UNITS
-    )
-    return [file for stage in files.values() for file in stage]
-
-
 def folder(name):
     """Return a function for params: the folder of a named input or output."""
 
@@ -273,13 +141,6 @@ def folder(name):
         return os.path.dirname((input if name in input.keys() else output)[name])
 
     return find
-
-
-def derivatives(wildcards, input):
-    """Return the folder of all derivatives, from one of them."""
-    return next(
-        str(parent) for parent in Path(input[0]).parents if parent.name == "derivatives"
-    )
 
 
 def samples(wildcards):

@@ -20,6 +20,8 @@ if FILLED:
             "<results>/benchmarks/comparisons.tsv"
         conda:
             environment("evaluate")
+        resources:
+            **needs("table"),
         params:
             seed=config["seed"],
             flags=flags(config["evaluate"], leave_out=["tost_margin_percent"]),

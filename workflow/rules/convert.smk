@@ -39,49 +39,42 @@ use rule units as training_units with:
 
 
 rule convert:
-    """One scan and its water reference."""
+    """A shard of scans and their water references."""
     input:
-        unpack(vendor_files),
+        raw_files,
     output:
-        scan="<raw>_svs.nii.gz",
-        sidecar="<raw>_svs.json",
-        water="<raw>_mrsref.nii.gz",
-        water_sidecar="<raw>_mrsref.json",
-        status="<results>/status/convert/{folder}/{unit}.json",
+        "<results>/records/convert/{shard}.json",
     log:
-        "<results>/logs/convert/{folder}/{unit}.log",
+        "<results>/logs/convert/{shard}.log",
     benchmark:
-        "<results>/benchmarks/convert/{folder}/{unit}.tsv"
-    wildcard_constraints:
-        unit=one_of(WITH_WATER),
+        "<results>/benchmarks/convert/{shard}.tsv"
     conda:
         environment("convert")
+    resources:
+        **needs("convert"),
     params:
-        flags=convert_flags,
-        code=code("convert"),
+        shard=sharded(
+            "convert",
+            about=converted_scan,
+            writes=[
+                f"{RAW}_svs.nii.gz",
+                f"{RAW}_svs.json",
+                f"{RAW}_mrsref.nii.gz?",
+                f"{RAW}_mrsref.json?",
+            ],
+        ),
+        scan=f"{RAW}_svs.nii.gz",
     shell:
         r"""
-        python -m mrs_synthesis.convert --unit {wildcards.unit} {params.flags:q} \
-            --output {output.scan:q} --status {output.status:q} 2>&1 | tee {log:q}
+        python -m mrs_synthesis.shard {params.shard:q} --record {output:q} \
+            -- convert %own --output {params.scan:q} 2>&1 | tee {log:q}
         """
-
-
-ruleorder: convert > convert_without_water
-
-
-use rule convert as convert_without_water with:
-    output:
-        scan="<raw>_svs.nii.gz",
-        sidecar="<raw>_svs.json",
-        status="<results>/status/convert/{folder}/{unit}.json",
-    wildcard_constraints:
-        unit=one_of(WITHOUT_WATER),
 
 
 rule conversion_table:
     """What was converted, and what could not be and why."""
     input:
-        statuses=of_units("<results>/status/convert/{folder}/{unit}.json"),
+        records=recorded("convert"),
         units="<results>/units.tsv",
     output:
         table=reported("conversion", "Transients"),
@@ -90,10 +83,13 @@ rule conversion_table:
         "<results>/logs/conversion_table.log",
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
+        records=named,
         code=code("collect"),
     shell:
         r"""
-        python -m mrs_synthesis.collect conversion --units {input.units:q} --inputs {input.statuses:q} \
+        python -m mrs_synthesis.collect conversion --units {input.units:q} --records {params.records:q} \
             --output {output.table:q} 2>&1 | tee {log:q}
         """

@@ -10,6 +10,8 @@ use rule quantify as quantify_other_engine with:
     conda:
         environment("quantify", ENGINES[OTHER_LABEL])
     threads: 8 if OTHER_LABEL == "fslmrs" else 1
+    resources:
+        **fitting_needs(ENGINES[OTHER_LABEL]),
     params:
         flags=flags(config["quantify"] | {"engine": ENGINES[OTHER_LABEL]}),
 
@@ -29,6 +31,8 @@ rule read_published_fits:
         case=one_of(CASES),
     conda:
         environment("quantify")
+    resources:
+        **needs("table"),
     params:
         code=code("published_fits"),
     shell:
@@ -51,6 +55,8 @@ rule simulate_published:
         case=one_of(SIMULATED),
     conda:
         environment("quantify")
+    resources:
+        **needs("table"),
     params:
         seed=config["seed"],
         flags=flags(
@@ -82,6 +88,8 @@ rule fit_published:
         new="(_simulated)?",
     conda:
         environment("quantify")
+    resources:
+        **fitting_needs("batched"),
     params:
         engine="batched",
         most=[],
@@ -108,6 +116,8 @@ use rule fit_published as fit_published_fslmrs with:
     conda:
         environment("quantify", "fsl-mrs")
     threads: 8
+    resources:
+        **fitting_needs("fsl-mrs"),
     params:
         engine="fsl-mrs",
         most=["--most", str(AGREEMENT["fsl_mrs_spectra"])],
@@ -116,8 +126,8 @@ use rule fit_published as fit_published_fslmrs with:
 rule engine_agreement:
     """How far the engine `batched` agrees with FSL-MRS, the reference, on the same spectra."""
     input:
-        ours=case_fits(CASES, "batched") if PUBLISHED else study_fits("batched"),
-        reference=case_fits(CASES, "fslmrs") if PUBLISHED else study_fits("fslmrs"),
+        ours=case_fits(CASES, "batched") if PUBLISHED else study_records("batched"),
+        reference=case_fits(CASES, "fslmrs") if PUBLISHED else study_records("fslmrs"),
     output:
         table="<results>/tables/engine_agreement.tsv",
         dictionary="<results>/tables/engine_agreement.json",
@@ -129,13 +139,17 @@ rule engine_agreement:
         "<results>/benchmarks/engine_agreement.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
         sets=CASES or [STUDY],
+        ours=case_fits(CASES, "batched") if PUBLISHED else study_fits("batched"),
+        reference=case_fits(CASES, "fslmrs") if PUBLISHED else study_fits("fslmrs"),
         code=code("engine_agreement"),
     shell:
         r"""
-        python -m mrs_synthesis.engine_agreement --sets {params.sets:q} --ours {input.ours:q} \
-            --reference {input.reference:q} --output {output.table:q} --objectives {output.objectives:q} 2>&1 | tee {log:q}
+        python -m mrs_synthesis.engine_agreement --sets {params.sets:q} --ours {params.ours:q} \
+            --reference {params.reference:q} --output {output.table:q} --objectives {output.objectives:q} 2>&1 | tee {log:q}
         """
 
 
@@ -154,6 +168,8 @@ rule fit_truth:
         "<results>/benchmarks/fit_truth.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
         words=truth_flags,
         code=code("fit_truth"),

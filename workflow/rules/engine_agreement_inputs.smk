@@ -35,10 +35,15 @@ def case_fits(names, engine):
 
 def study_fits(engine):
     """Return the tables of fits of the study's cells."""
-    return of_units(
-        f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-{engine}_mrsfit.tsv",
-        TEST_UNITS,
-    )
+    return [
+        f"{DERIVATIVES}/{UNITS[unit]['folder']}/mrs/{unit}_desc-{engine}_mrsfit.tsv"
+        for unit in TEST_UNITS
+    ]
+
+
+def study_records(engine):
+    """Return the records of these fits."""
+    return recorded(f"quantify_{engine}", TEST_SHARDS)
 
 
 def truth_pairs():
@@ -63,7 +68,7 @@ def truth_fits():
     return [
         file
         for engine in AGREEMENT["phantom_engines"]
-        for file in study_fits(engine.replace("-", ""))
+        for file in study_records(engine.replace("-", ""))
     ]
 
 
@@ -95,6 +100,6 @@ def truth_flags(wildcards, input):
         "--units",
         input.units,
         "--derivatives",
-        derivatives(wildcards, input),
+        DERIVATIVES,
     ]
     return [*words, "--engines", *AGREEMENT["phantom_engines"], "--truth", input.truths]

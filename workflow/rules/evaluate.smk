@@ -4,14 +4,7 @@
 rule evaluate:
     """The result tables of the study."""
     input:
-        fits=of_units(
-            f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-{ENGINE_LABEL}_mrsfit.tsv",
-            TEST_UNITS,
-        ),
-        cells=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-cells_svs.nii.gz",
-            TEST_UNITS,
-        ),
+        fits=recorded(FITS, TEST_SHARDS),
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
         truth="<results>/tables/truth.tsv" if PHANTOM else [],
@@ -39,8 +32,10 @@ rule evaluate:
         "<results>/benchmarks/evaluate.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
-        derivatives=derivatives,
+        derivatives=DERIVATIVES,
         training=folder("index"),
         tables=folder("summary"),
         engine=ENGINE,
@@ -59,7 +54,7 @@ rule evaluate:
 rule failures:
     """Every subject that failed: stage, file, reason."""
     input:
-        all_statuses(),
+        records=all_records(),
     output:
         table=reported("failures", "Failures"),
         dictionary="<results>/tables/failures.json",
@@ -67,12 +62,15 @@ rule failures:
         "<results>/logs/failures.log",
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
         samples=samples,
+        records=named,
         code=code("collect"),
     shell:
         r"""
-        python -m mrs_synthesis.collect failures --inputs {input:q} --samples {params.samples:q} \
+        python -m mrs_synthesis.collect failures --records {params.records:q} --samples {params.samples:q} \
             --output {output.table:q} 2>&1 | tee {log:q}
         """
 

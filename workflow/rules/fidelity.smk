@@ -4,18 +4,7 @@
 rule fidelity:
     """Errors of reconstructions, distances between distributions, and an embedding, between ceiling and floor."""
     input:
-        reconstructions=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-recon_svs.nii.gz",
-            TEST_UNITS,
-        ),
-        synthetic=[
-            file
-            for kind in COMPARED_KINDS
-            for file in of_units(
-                f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-synth{kind}_svs.nii.gz",
-                TEST_UNITS,
-            )
-        ],
+        synthetic=recorded("synthesise", TEST_SHARDS),
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
         spectra="<results>/training/spectra.npy",
@@ -33,8 +22,10 @@ rule fidelity:
         "<results>/benchmarks/fidelity.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("compare"),
     params:
-        derivatives=derivatives,
+        derivatives=DERIVATIVES,
         training=folder("index"),
         heldout=folder("heldout"),
         seed=config["seed"],

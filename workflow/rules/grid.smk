@@ -34,6 +34,8 @@ rule grid_training:
         part=one_of(PARTS),
     conda:
         environment("assemble")
+    resources:
+        **needs("table"),
     params:
         training=folder("index"),
         output=lambda wildcards, output: os.path.dirname(output.index),
@@ -66,6 +68,8 @@ use rule train as grid_train with:
     wildcard_constraints:
         variant=one_of(with_model("paper")),
     threads: config["train"]["threads"]
+    resources:
+        **training_needs("paper"),
     params:
         seed=lambda wildcards: GRID[wildcards.variant].seed,
         flags=point_train_flags,
@@ -90,18 +94,13 @@ use rule grid_train as grid_train_subject with:
         figure=f"{POINT}/model/losses.svg",
     wildcard_constraints:
         variant=one_of(with_model("subject")),
+    resources:
+        **training_needs("subject"),
 
 
 use rule nuisance as grid_nuisance with:
     input:
-        nuisance=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_nuisance.npz",
-            SEEN_UNITS,
-        ),
-        sidecars=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.json",
-            SEEN_UNITS,
-        ),
+        scans=recorded("preprocess", SEEN_SHARDS),
         units="<results>/training/units.tsv",
         index="<results>/grid/training/{part}/index.tsv",
         grid="<results>/grid/training/{part}/grid.json",
@@ -116,9 +115,10 @@ use rule nuisance as grid_nuisance with:
         part=one_of(PARTS),
 
 
-use rule synthesise as grid_synthesise with:
+rule grid_cells:
+    """Study cells of a shard's scans; the synthetic transients that fill them are not kept."""
     input:
-        scan="<unit>_desc-preproc_svs.nii.gz",
+        scans="<results>/records/preprocess/{shard}.json",
         model=f"{POINT}/model/model.safetensors",
         config=f"{POINT}/model/config.json",
         density=branch(
@@ -127,77 +127,86 @@ use rule synthesise as grid_synthesise with:
         ),
         nuisance=branch(NUISANCE, then=nuisance_of_part),
         index="<results>/training/index.tsv",
+        grid="<results>/training/grid.json",
+        part=of_part("index.tsv"),
+        part_grid=of_part("grid.json"),
+        part_spectra=of_part("spectra.npy"),
     output:
-        synthetic=temp(
-            expand(
-                f"{POINT_UNIT}_desc-synth{{kind}}_svs.nii.gz",
-                kind=SYNTHETIC_KINDS,
-                allow_missing=True,
-            )
+        f"{POINT}/records/cells/{{shard}}.json",
+    log:
+        "<results>/logs/grid/{variant}/cells/{shard}.log",
+    benchmark:
+        "<results>/benchmarks/grid/{variant}/cells/{shard}.tsv"
+    wildcard_constraints:
+        variant=one_of(OWN_VARIANTS),
+    conda:
+        environment("synthesise")
+    resources:
+        **needs("cells"),
+    params:
+        shard=sharded(
+            "synthesise",
+            "augment",
+            about=scan_of_origin,
+            units=tested_in_shard,
+            reads=[f"{DERIVED}_desc-preproc_svs.nii.gz"],
+            writes=[f"{POINT_UNIT}{name}" for name in CELL_FILES],
+            temporary=with_sidecars(POINT_UNIT, [*SYNTHETIC, "_desc-recon_svs"]),
         ),
-        reconstruction=temp(f"{POINT_UNIT}_desc-recon_svs.nii.gz"),
-        status=f"{POINT}/status/synthesise/{{folder}}/{{unit}}.json",
-    log:
-        f"<results>/logs/grid/synthesise/{POINT_JOB}.log",
-    benchmark:
-        f"<results>/benchmarks/grid/synthesise/{POINT_JOB}.tsv"
-    wildcard_constraints:
-        variant=one_of(OWN_VARIANTS),
-    params:
-        prefix=filled_in(POINT_UNIT),
+        shared=shared(
+            "model",
+            "config",
+            "density",
+            "nuisance",
+            "index",
+            "grid",
+            "part",
+            "part_grid",
+        ),
+        scan=f"{DERIVED}_desc-preproc_svs.nii.gz",
+        prefix=point_prefix,
+        model=folder("model"),
+        training=folder("index"),
+        part=folder("part"),
         seed=lambda wildcards: GRID[wildcards.variant].seed,
-        flags=flags(config["synthesise"] | AMOUNTS | {"plan_seed": config["seed"]}),
-
-
-use rule augment as grid_augment with:
-    input:
-        scan="<unit>_desc-preproc_svs.nii.gz",
-        synthetic=rules.grid_synthesise.output.synthetic,
-        reconstruction=rules.grid_synthesise.output.reconstruction,
-        index=of_part("index.tsv"),
-        spectra=of_part("spectra.npy"),
-        grid=of_part("grid.json"),
-    output:
-        cells=f"{POINT_UNIT}_desc-cells_svs.nii.gz",
-        sidecar=f"{POINT_UNIT}_desc-cells_svs.json",
-        index=f"{POINT_UNIT}_desc-cells_index.tsv",
-        status=f"{POINT}/status/augment/{{folder}}/{{unit}}.json",
-    log:
-        f"<results>/logs/grid/augment/{POINT_JOB}.log",
-    benchmark:
-        f"<results>/benchmarks/grid/augment/{POINT_JOB}.tsv"
-    wildcard_constraints:
-        variant=one_of(OWN_VARIANTS),
-    params:
-        prefix=filled_in(POINT_UNIT),
-        flags=POINT_AUGMENT,
+        plan_seed=config["seed"],
+        synthesise=flags(config["synthesise"] | AMOUNTS | {"plan_seed": config["seed"]}),
+        nuisance=lambda wildcards, input: flags({"nuisance": input.nuisance or None}),
+        augment=POINT_AUGMENT,
+    shell:
+        r"""
+        python -m mrs_synthesis.shard {params.shard:q} --record {output:q} --shared {params.shared:q} \
+            -- synthesise %own --scan {params.scan:q} --model {params.model:q} --training {params.training:q} \
+            --prefix {params.prefix:q} --seed {params.seed} {params.synthesise:q} {params.nuisance:q} \
+            -- augment --scan {params.scan:q} --prefix {params.prefix:q} --training {params.part:q} \
+            --seed {params.plan_seed} {params.augment:q} --output {params.prefix:q}_desc-cells_svs.nii.gz \
+            --index {params.prefix:q}_desc-cells_index.tsv 2>&1 | tee {log:q}
+        """
 
 
 use rule quantify as grid_quantify with:
     input:
-        cells=f"{POINT_UNIT}_desc-cells_svs.nii.gz",
-        index=f"{POINT_UNIT}_desc-cells_index.tsv",
+        cells=f"{POINT}/records/cells/{{shard}}.json",
         basis=expand("<results>/basis/{set}", set=BASIS_SETS),
-        water=water_for_concentrations,
     output:
-        table=f"{POINT_UNIT}_desc-{{engine}}_mrsfit.tsv",
-        sidecar=f"{POINT_UNIT}_desc-{{engine}}_mrsfit.json",
-        curves=temp(f"{POINT_UNIT}_desc-{{engine}}_fit.npz"),
-        status=f"{POINT}/status/quantify/{{folder}}/{{unit}}_{{engine}}.json",
+        f"{POINT}/records/quantify_{{engine}}/{{shard}}.json",
     log:
-        f"<results>/logs/grid/quantify/{POINT_JOB}_{{engine}}.log",
+        "<results>/logs/grid/{variant}/quantify_{engine}/{shard}.log",
     benchmark:
-        f"<results>/benchmarks/grid/quantify/{POINT_JOB}_{{engine}}.tsv"
+        "<results>/benchmarks/grid/{variant}/quantify_{engine}/{shard}.tsv"
     wildcard_constraints:
         engine=ENGINE_LABEL,
         variant=one_of(OWN_VARIANTS),
+    params:
+        shard=quantify_shard(POINT_UNIT, units=tested_in_shard, temporary=True),
+        cells=lambda wildcards: f"{point_prefix(wildcards)}_desc-cells",
+        fit=lambda wildcards: f"{point_prefix(wildcards)}_desc-{wildcards.engine}",
 
 
 rule grid_table:
     """Bias, slope and worth of every variant's fillings and controls, beside the study's real transients."""
     input:
-        fits=of_points(f"{POINT_UNIT}_desc-{ENGINE_LABEL}_mrsfit.tsv"),
-        cells=of_points(f"{POINT_UNIT}_desc-cells_index.tsv"),
+        fits=of_points(FITS),
         parts=expand("<results>/grid/training/{part}/index.tsv", part=PARTS),
         concentrations="<results>/tables/concentrations.tsv",
         truth="<results>/tables/truth.tsv" if PHANTOM else [],
@@ -213,6 +222,8 @@ rule grid_table:
         "<results>/benchmarks/grid/table.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
         training=folder("index"),
         folder=lambda wildcards: f"{RESULTS}/grid",
@@ -246,6 +257,8 @@ rule grid_figure:
         "<results>/logs/grid/figure.log",
     conda:
         environment("report")
+    resources:
+        **needs("table"),
     params:
         code=code("grid_figure"),
     shell:

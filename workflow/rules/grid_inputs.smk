@@ -60,8 +60,7 @@ OWN_VARIANTS = {name: GRID[name] for name in GRID if name != STUDY_VARIANT}
 PARTS = {variant.part: variant for variant in POSSIBLE if variant.part}
 
 POINT = "<results>/grid/{variant}"
-POINT_UNIT = f"{POINT}/derivatives/{{folder}}/mrs/{{unit}}"
-POINT_JOB = "{variant}/{folder}/{unit}"
+POINT_UNIT = f"{RESULTS}/grid/{{variant}}/derivatives/%folder/mrs/%unit"
 
 
 def with_model(model):
@@ -87,13 +86,25 @@ def nuisance_of_part(wildcards):
     return f"{RESULTS}/{folder}/nuisance.npz"
 
 
-def of_points(pattern):
-    """Fill all wildcards of a pattern, for every variant with cells of its own and the scans that it is tested on."""
+def of_points(stage):
+    """Return the records of a stage, for every variant with cells of its own and the shards that it is tested on."""
     return [
-        file
+        f"<results>/grid/{name}/records/{stage}/{shard}.json"
         for name, variant in OWN_VARIANTS.items()
-        for file in of_units(pattern.replace("{variant}", name), tested_units(variant))
+        for shard in TEST_SHARDS
+        if set(tested_units(variant)) & set(SHARDS[shard])
     ]
+
+
+def point_prefix(wildcards):
+    """Return what the names of a scan's files begin with, in this variant."""
+    return POINT_UNIT.format(**wildcards)
+
+
+def tested_in_shard(wildcards):
+    """Return the scans of a shard that a variant is tested on."""
+    tested = set(tested_units(GRID[wildcards.variant]))
+    return [unit for unit in SHARDS[wildcards.shard] if unit in tested]
 
 
 def tested_units(variant):

@@ -6,86 +6,122 @@ WITH_POSTERIOR = (
     and config["augment"]["design"] == "augmentation"
 )
 # Subjects of known truth that no test looks at
-CALIBRATION_UNITS = [
-    unit
-    for unit, row in UNITS.items()
-    if PHANTOM and WITH_POSTERIOR and row["split"] in ("train", "validation")
-]
+CALIBRATED = PHANTOM and WITH_POSTERIOR and SPLIT["split_unit"] == "subject"
 
 
 rule posterior_draws:
-    """Noise-free spectra from the posterior of one test subject given n_real transients."""
+    """Noise-free spectra from the posterior of test subjects given n_real transients."""
     input:
-        scan="<unit>_desc-preproc_svs.nii.gz",
-        plan="<unit>_desc-cells_svs.json",
+        plans="<results>/records/augment/{shard}.json",
         model="<results>/model/model.safetensors",
         config="<results>/model/config.json",
         index="<results>/training/index.tsv",
+        grid="<results>/training/grid.json",
     output:
-        cells="<unit>_desc-posterior_svs.nii.gz",
-        sidecar="<unit>_desc-posterior_svs.json",
-        index="<unit>_desc-posterior_index.tsv",
-        status="<results>/status/posterior_draws/{folder}/{unit}.json",
+        "<results>/records/posterior/{shard}.json",
     log:
-        "<results>/logs/posterior_draws/{folder}/{unit}.log",
+        "<results>/logs/posterior/{shard}.log",
     benchmark:
-        "<results>/benchmarks/posterior_draws/{folder}/{unit}.tsv"
+        "<results>/benchmarks/posterior/{shard}.tsv"
     conda:
         environment("synthesise")
+    resources:
+        **needs("synthesise"),
     params:
+        shard=sharded(
+            "interval_cells",
+            about=of_site,
+            reads=[
+                f"{DERIVED}_desc-preproc_svs.nii.gz",
+                f"{DERIVED}_desc-cells_svs.json",
+            ],
+            writes=drawn("posterior"),
+        ),
+        shared=shared("model", "config", "index", "grid"),
+        prefix=DERIVED,
         model=folder("model"),
         training=folder("index"),
-        site=lambda wildcards: UNITS[wildcards.unit]["site"],
         seed=config["seed"],
         flags=flags(config["intervals"]),
-        code=code("interval_cells"),
     shell:
         r"""
-        python -m mrs_synthesis.interval_cells draws --unit {wildcards.unit} --scan {input.scan:q} \
-            --site {params.site:q} --plan {input.plan:q} --model {params.model:q} --training {params.training:q} \
-            --seed {params.seed} {params.flags:q} --output {output.cells:q} --index {output.index:q} \
-            --status {output.status:q} 2>&1 | tee {log:q}
+        python -m mrs_synthesis.shard {params.shard:q} --record {output:q} --shared {params.shared:q} \
+            -- interval_cells draws %own \
+            --scan {params.prefix:q}_desc-preproc_svs.nii.gz --plan {params.prefix:q}_desc-cells_svs.json \
+            --model {params.model:q} --training {params.training:q} --seed {params.seed} {params.flags:q} \
+            --output {params.prefix:q}_desc-posterior_svs.nii.gz --index {params.prefix:q}_desc-posterior_index.tsv \
+            2>&1 | tee {log:q}
         """
 
 
 rule subject_mean:
-    """The mean of all transients of one unit."""
+    """The mean of all transients of a scan."""
     input:
-        scan="<unit>_desc-preproc_svs.nii.gz",
+        "<results>/records/preprocess/{shard}.json",
     output:
-        cells="<unit>_desc-mean_svs.nii.gz",
-        sidecar="<unit>_desc-mean_svs.json",
-        index="<unit>_desc-mean_index.tsv",
-        status="<results>/status/subject_mean/{folder}/{unit}.json",
+        "<results>/records/mean/{shard}.json",
     log:
-        "<results>/logs/subject_mean/{folder}/{unit}.log",
+        "<results>/logs/mean/{shard}.log",
+    benchmark:
+        "<results>/benchmarks/mean/{shard}.tsv"
     conda:
         environment("augment")
+    resources:
+        **needs("synthesise"),
     params:
-        code=code("interval_cells"),
+        shard=sharded(
+            "interval_cells",
+            reads=[f"{DERIVED}_desc-preproc_svs.nii.gz"],
+            writes=drawn("mean"),
+        ),
+        prefix=DERIVED,
     shell:
         r"""
-        python -m mrs_synthesis.interval_cells mean --unit {wildcards.unit} --scan {input.scan:q} \
-            --output {output.cells:q} --index {output.index:q} --status {output.status:q} 2>&1 | tee {log:q}
+        python -m mrs_synthesis.shard {params.shard:q} --record {output:q} \
+            -- interval_cells mean \
+            --scan {params.prefix:q}_desc-preproc_svs.nii.gz --output {params.prefix:q}_desc-mean_svs.nii.gz \
+            --index {params.prefix:q}_desc-mean_index.tsv 2>&1 | tee {log:q}
         """
 
 
 use rule quantify as quantify_posterior with:
     input:
-        cells="<unit>_desc-{what}_svs.nii.gz",
-        index="<unit>_desc-{what}_index.tsv",
+        cells="<results>/records/posterior/{shard}.json",
         basis=expand("<results>/basis/{set}", set=BASIS_SETS),
-        water=[],  # ratios need none
     output:
-        table="<unit>_desc-{what}_mrsfit.tsv",
-        curves=temp("<unit>_desc-{what}_fit.npz"),
-        status="<results>/status/quantify_{what}/{folder}/{unit}.json",
+        "<results>/records/quantify_posterior/{shard}.json",
     log:
-        "<results>/logs/quantify_{what}/{folder}/{unit}.log",
+        "<results>/logs/quantify_posterior/{shard}.log",
     benchmark:
-        "<results>/benchmarks/quantify_{what}/{folder}/{unit}.tsv"
-    wildcard_constraints:
-        what="posterior|mean",
+        "<results>/benchmarks/quantify_posterior/{shard}.tsv"
+    params:
+        shard=quantify_shard(
+            DERIVED,
+            cells="posterior",
+            about=fitted_ratios,
+            fit="posterior",
+            temporary=True,
+        ),
+        cells=f"{DERIVED}_desc-posterior",
+        fit=f"{DERIVED}_desc-posterior",
+
+
+use rule quantify_posterior as quantify_mean with:
+    input:
+        cells="<results>/records/mean/{shard}.json",
+        basis=expand("<results>/basis/{set}", set=BASIS_SETS),
+    output:
+        "<results>/records/quantify_mean/{shard}.json",
+    log:
+        "<results>/logs/quantify_mean/{shard}.log",
+    benchmark:
+        "<results>/benchmarks/quantify_mean/{shard}.tsv"
+    params:
+        shard=quantify_shard(
+            DERIVED, cells="mean", about=fitted_ratios, fit="mean", temporary=True
+        ),
+        cells=f"{DERIVED}_desc-mean",
+        fit=f"{DERIVED}_desc-mean",
 
 
 rule intervals:
@@ -96,14 +132,8 @@ rule intervals:
         index="<results>/training/index.tsv",
         model="<results>/model/config.json",
         truth="<results>/tables/truth.tsv" if PHANTOM else [],
-        draws=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-posterior_mrsfit.tsv",
-            TEST_UNITS if WITH_POSTERIOR else [],
-        ),
-        means=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-mean_mrsfit.tsv",
-            CALIBRATION_UNITS,
-        ),
+        draws=recorded("quantify_posterior", TEST_SHARDS) if WITH_POSTERIOR else [],
+        means=recorded("quantify_mean", SEEN_SHARDS) if CALIBRATED else [],
     output:
         table="<results>/tables/intervals.tsv",
         coverage="<results>/tables/coverage.tsv",
@@ -118,12 +148,12 @@ rule intervals:
         "<results>/benchmarks/intervals.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
         model=folder("model"),
         training=folder("index"),
-        derivatives=lambda wildcards, input: str(
-            Path(input.units).with_name("derivatives")
-        ),
+        derivatives=DERIVATIVES,
         replicates=config["intervals"]["replicates"],
         ratios=config["evaluate"]["ratios"],
         truth=lambda wildcards, input: flags({"truth": input.truth or None}),

@@ -4,17 +4,7 @@
 rule memorisation:
     """Nearest-neighbour distances to the training set, with copiers and held-out transients as controls."""
     input:
-        scans=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.nii.gz"
-        ),
-        synthetic=[
-            file
-            for kind in COMPARED_KINDS
-            for file in of_units(
-                f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-synth{kind}_svs.nii.gz",
-                TEST_UNITS,
-            )
-        ],
+        synthetic=recorded("synthesise", TEST_SHARDS),
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
         heldout="<heldout>/index.tsv",
@@ -31,8 +21,10 @@ rule memorisation:
         "<results>/benchmarks/memorisation.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("compare"),
     params:
-        derivatives=derivatives,
+        derivatives=DERIVATIVES,
         training=folder("index"),
         heldout=folder("heldout"),
         seed=config["seed"],

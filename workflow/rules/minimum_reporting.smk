@@ -4,7 +4,7 @@
 rule minimum_reporting:
     """The checklist MRSinMRS, site by site."""
     input:
-        scans=of_units("<results>/rawdata/{folder}/mrs/{unit}_svs.nii.gz"),
+        scans=recorded("convert"),
         units="<results>/units.tsv",
         conversion="<results>/tables/conversion.tsv",
         preprocessing="<results>/tables/preprocessing.tsv",
@@ -19,6 +19,8 @@ rule minimum_reporting:
         "<results>/benchmarks/minimum_reporting.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
         rawdata=lambda wildcards: f"{RESULTS}/rawdata",
         tables=folder("table"),

@@ -15,6 +15,8 @@ rule mixed_model:
         "<results>/benchmarks/mixed_model.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
         ratios=config["evaluate"]["ratios"],
         code=code("mixed_model"),

@@ -14,6 +14,8 @@ rule modelcard:
         "<results>/logs/modelcard.log",
     conda:
         environment("train")
+    resources:
+        **needs("table"),
     params:
         verdicts=lambda wildcards, input: flags({"verdicts": input.verdicts or None}),
         code=code("modelcard"),

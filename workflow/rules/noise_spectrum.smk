@@ -5,7 +5,6 @@ rule noise_spectrum:
     """Where in the spectrum the noise is too weak or too strong, by source."""
     input:
         synthetic=rules.noise_table.input.synthetic,
-        scans=rules.noise_table.input.scans,
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
     output:
@@ -17,8 +16,10 @@ rule noise_spectrum:
         "<results>/benchmarks/noise_spectrum.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
-        derivatives=derivatives,
+        derivatives=DERIVATIVES,
         training=folder("index"),
         seed=config["seed"],
         flags=flags(COMPARED | {"bootstrap": config["evaluate"]["bootstrap"]}),

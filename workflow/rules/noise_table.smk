@@ -4,18 +4,7 @@
 rule noise_table:
     """Level, colour, circularity, independence and averaging of the noise, by source."""
     input:
-        synthetic=[
-            file
-            for kind in COMPARED_KINDS
-            for file in of_units(
-                f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-synth{kind}_svs.nii.gz",
-                TEST_UNITS,
-            )
-        ],
-        scans=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.nii.gz",
-            TEST_UNITS,
-        ),
+        synthetic=recorded("synthesise", TEST_SHARDS),
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
     output:
@@ -27,8 +16,10 @@ rule noise_table:
         "<results>/benchmarks/noise_table.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
-        derivatives=derivatives,
+        derivatives=DERIVATIVES,
         training=folder("index"),
         seed=config["seed"],
         flags=flags(COMPARED | {"bootstrap": config["evaluate"]["bootstrap"]}),

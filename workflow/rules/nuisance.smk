@@ -4,14 +4,7 @@
 rule nuisance:
     """Tracks and water of the training subjects, as a model that draws new ones."""
     input:
-        nuisance=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_nuisance.npz",
-            SEEN_UNITS,
-        ),
-        sidecars=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.json",
-            SEEN_UNITS,
-        ),
+        scans=recorded("preprocess", SEEN_SHARDS),
         units="<results>/training/units.tsv",
         index="<results>/training/index.tsv",
         grid="<results>/training/grid.json",
@@ -24,8 +17,10 @@ rule nuisance:
         "<results>/benchmarks/nuisance.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
-        derivatives=derivatives,
+        derivatives=DERIVATIVES,
         training=folder("index"),
         code=code("nuisance"),
     shell:

@@ -2,58 +2,50 @@
 
 
 rule preprocess:
-    """One unit with a water reference."""
+    """A shard of scans."""
     input:
-        scan="<raw>_svs.nii.gz",
-        water="<raw>_mrsref.nii.gz",
+        "<results>/records/convert/{shard}.json",
     output:
-        scan="<unit>_desc-preproc_svs.nii.gz",
-        sidecar="<unit>_desc-preproc_svs.json",
-        water="<unit>_desc-preproc_mrsref.nii.gz",
-        qc="<unit>_desc-preproc_qc.tsv",
-        qc_sidecar="<unit>_desc-preproc_qc.json",
-        nuisance="<unit>_desc-preproc_nuisance.npz",
-        status="<results>/status/preprocess/{folder}/{unit}.json",
+        "<results>/records/preprocess/{shard}.json",
     log:
-        "<results>/logs/preprocess/{folder}/{unit}.log",
+        "<results>/logs/preprocess/{shard}.log",
     benchmark:
-        "<results>/benchmarks/preprocess/{folder}/{unit}.tsv"
-    wildcard_constraints:
-        unit=one_of(WITH_WATER),
+        "<results>/benchmarks/preprocess/{shard}.tsv"
     conda:
         environment("preprocess", config["preprocess"]["engine"])
+    resources:
+        **needs("preprocess"),
     params:
-        flags=preprocess_flags,
-        code=code("preprocess"),
+        shard=sharded(
+            "preprocess",
+            about=preprocessed_scan,
+            reads=[f"{RAW}_svs.nii.gz", f"{RAW}_mrsref.nii.gz"],
+            writes=[
+                f"{DERIVED}_desc-preproc_svs.nii.gz",
+                f"{DERIVED}_desc-preproc_svs.json",
+                f"{DERIVED}_desc-preproc_mrsref.nii.gz?",
+                f"{DERIVED}_desc-preproc_mrsref.json?",
+                f"{DERIVED}_desc-preproc_qc.tsv",
+                f"{DERIVED}_desc-preproc_qc.json",
+                f"{DERIVED}_desc-preproc_nuisance.npz",
+            ],
+        ),
+        scan=f"{RAW}_svs.nii.gz",
+        prefix=f"{DERIVED}_desc-preproc",
+        flags=flags(config["preprocess"]),
     shell:
         r"""
-        python -m mrs_synthesis.preprocess --unit {wildcards.unit} --scan {input.scan:q} {params.flags:q} \
-            --output {output.scan:q} --qc {output.qc:q} --nuisance {output.nuisance:q} \
-            --status {output.status:q} 2>&1 | tee {log:q}
+        python -m mrs_synthesis.shard {params.shard:q} --record {output:q} \
+            -- preprocess %own --scan {params.scan:q} {params.flags:q} \
+            --output {params.prefix:q}_svs.nii.gz --qc {params.prefix:q}_qc.tsv \
+            --nuisance {params.prefix:q}_nuisance.npz 2>&1 | tee {log:q}
         """
-
-
-ruleorder: preprocess > preprocess_without_water
-
-
-use rule preprocess as preprocess_without_water with:
-    input:
-        scan="<raw>_svs.nii.gz",
-    output:
-        scan="<unit>_desc-preproc_svs.nii.gz",
-        sidecar="<unit>_desc-preproc_svs.json",
-        qc="<unit>_desc-preproc_qc.tsv",
-        qc_sidecar="<unit>_desc-preproc_qc.json",
-        nuisance="<unit>_desc-preproc_nuisance.npz",
-        status="<results>/status/preprocess/{folder}/{unit}.json",
-    wildcard_constraints:
-        unit=one_of(WITHOUT_WATER),
 
 
 rule preprocessing_table:
     """Every transient's shift, phase, noise and fate."""
     input:
-        qc=of_units("<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_qc.tsv"),
+        records=recorded("preprocess"),
         units="<results>/units.tsv",
     output:
         table=reported("preprocessing", "Transients"),
@@ -62,10 +54,14 @@ rule preprocessing_table:
         "<results>/logs/preprocessing_table.log",
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
+        study=lambda wildcards: RESULTS,
+        records=named,
         code=code("collect"),
     shell:
         r"""
-        python -m mrs_synthesis.collect preprocessing --units {input.units:q} --inputs {input.qc:q} \
-            --output {output.table:q} 2>&1 | tee {log:q}
+        python -m mrs_synthesis.collect preprocessing --units {input.units:q} --records {params.records:q} \
+            --study {params.study:q} --output {output.table:q} 2>&1 | tee {log:q}
         """

@@ -4,18 +4,7 @@
 rule quality_table:
     """A row for every scan, cell and replicate."""
     input:
-        fits=of_units(
-            f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-{ENGINE_LABEL}_mrsfit.tsv",
-            TEST_UNITS,
-        ),
-        curves=of_units(
-            f"<results>/derivatives/{{folder}}/mrs/{{unit}}_desc-{ENGINE_LABEL}_fit.npz",
-            TEST_UNITS,
-        ),
-        cells=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-cells_svs.nii.gz",
-            TEST_UNITS,
-        ),
+        fits=recorded(FITS, TEST_SHARDS),
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
     output:
@@ -27,8 +16,10 @@ rule quality_table:
         "<results>/benchmarks/quality_table.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("table"),
     params:
-        derivatives=derivatives,
+        derivatives=DERIVATIVES,
         training=folder("index"),
         engine=ENGINE,
         code=code("quality_table"),

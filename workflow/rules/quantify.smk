@@ -2,36 +2,32 @@
 
 
 rule quantify:
-    """All cells of one unit, each fitted condition."""
+    """All cells of a shard's scans, each fitted condition."""
     input:
-        cells="<unit>_desc-cells_svs.nii.gz",
-        index="<unit>_desc-cells_index.tsv",
+        cells="<results>/records/augment/{shard}.json",
         basis=expand("<results>/basis/{set}", set=BASIS_SETS),
-        water=water_for_concentrations,
     output:
-        table="<unit>_desc-{engine}_mrsfit.tsv",
-        sidecar="<unit>_desc-{engine}_mrsfit.json",
-        curves="<unit>_desc-{engine}_fit.npz",
-        status="<results>/status/quantify/{folder}/{unit}_{engine}.json",
+        "<results>/records/quantify_{engine}/{shard}.json",
     log:
-        "<results>/logs/quantify/{folder}/{unit}_{engine}.log",
+        "<results>/logs/quantify_{engine}/{shard}.log",
     benchmark:
-        "<results>/benchmarks/quantify/{folder}/{unit}_{engine}.tsv"
+        "<results>/benchmarks/quantify_{engine}/{shard}.tsv"
     wildcard_constraints:
         engine=ENGINE_LABEL,
     conda:
         environment("quantify", ENGINE)
     threads: 8 if ENGINE == "fsl-mrs" else 1
+    resources:
+        **fitting_needs(),
     params:
-        conditions=fitted_conditions,
+        shard=quantify_shard(DERIVED),
+        cells=f"{DERIVED}_desc-cells",
+        fit=lambda wildcards: f"{DERIVED}_desc-{wildcards.engine}",
         flags=flags(config["quantify"]),
-        water=water_flags,
-        wanted=wanted_ratios,
-        code=code("quantify"),
     shell:
         r"""
-        python -m mrs_synthesis.quantify --unit {wildcards.unit} --cells {input.cells:q} --index {input.index:q} \
-            --basis {input.basis:q} --conditions {params.conditions:q} --wanted {params.wanted:q} \
-            {params.flags:q} {params.water:q} --processes {threads} --output {output.table:q} \
-            --curves {output.curves:q} --status {output.status:q} 2>&1 | tee {log:q}
+        python -m mrs_synthesis.shard {params.shard:q} --record {output:q} --shared {input.basis:q} --threads {threads} \
+            -- quantify %own --cells {params.cells:q}_svs.nii.gz \
+            --index {params.cells:q}_index.tsv --basis {input.basis:q} {params.flags:q} --processes %threads \
+            --output {params.fit:q}_mrsfit.tsv --curves {params.fit:q}_fit.npz 2>&1 | tee {log:q}
         """

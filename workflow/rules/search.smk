@@ -17,6 +17,8 @@ rule search:
     conda:
         environment("train")
     threads: config["train"]["threads"]
+    resources:
+        **training_needs("paper", trainings=config["search"]["trials"] + 1),
     params:
         training=folder("index"),
         trials=f"{RESULTS}/search",

@@ -20,6 +20,8 @@ if FILLED_PHANTOM:
             "<results>/benchmarks/share_of_bound.tsv"
         conda:
             environment("evaluate")
+        resources:
+            **needs("table"),
         params:
             seed=config["seed"],
             flags=flags(config["evaluate"]),

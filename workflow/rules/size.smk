@@ -35,8 +35,8 @@ def grid_words(study_cells):
     fits, conditions = {}, 0
     for name, variant in OWN_VARIANTS.items():
         for unit in tested_units(variant):
-            table = f"{RESULTS}/grid/{name}/derivatives/{UNITS[unit]['folder']}/mrs/{unit}_desc-{ENGINE_LABEL}_mrsfit.tsv"
-            fits[name, unit] = Path(table).exists()
+            status = f"{RESULTS}/grid/{name}/status/{FITS}/{UNITS[unit]['folder']}/{unit}.json"
+            fits[name, unit] = Path(status).exists()
             conditions += 2 if unit in EDITED else 1
     trained = {
         name
@@ -60,6 +60,7 @@ def grid_words(study_cells):
         size.scans - size.done,
         own,
         study_cells,
+        FITS,
     )
     return size.words(seconds)
 

@@ -28,6 +28,8 @@ rule train:
     conda:
         environment("train")
     threads: config["train"]["threads"] * PROCESSES
+    resources:
+        **training_needs(config["train"]["model"], PROCESSES),
     params:
         training=folder("index"),
         model=folder("model"),

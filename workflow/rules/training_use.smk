@@ -14,9 +14,7 @@ if config["augment"]["design"] == "augmentation":
     rule training_use_table:
         """Fit the labels, train the regressors, and score them on the test subjects."""
         input:
-            scans=of_units(
-                "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.nii.gz"
-            ),
+            scans=recorded("preprocess"),
             units="<results>/units.tsv",
             index="<results>/training/index.tsv",
             heldout="<heldout>/index.tsv",
@@ -34,8 +32,10 @@ if config["augment"]["design"] == "augmentation":
             "<results>/benchmarks/training_use.tsv"
         conda:
             environment("synthesise")
+        resources:
+            **needs("compare", gpus=FITTING_GPUS),
         params:
-            derivatives=derivatives,
+            derivatives=DERIVATIVES,
             training=folder("index"),
             heldout=folder("heldout"),
             model=folder("model"),

@@ -4,15 +4,7 @@
 rule water_table:
     """Amplitude, phase, shift and width of the water by two-sample tests, and a classifier's accuracy."""
     input:
-        nuisance=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_nuisance.npz"
-        ),
-        scans=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.nii.gz"
-        ),
-        sidecars=of_units(
-            "<results>/derivatives/{folder}/mrs/{unit}_desc-preproc_svs.json"
-        ),
+        scans=recorded("preprocess"),
         model="<results>/model/nuisance.npz",
         summary="<results>/model/nuisance.json",
         units="<results>/units.tsv",
@@ -30,8 +22,10 @@ rule water_table:
         "<results>/benchmarks/water_table.tsv"
     conda:
         environment("evaluate")
+    resources:
+        **needs("compare"),
     params:
-        derivatives=derivatives,
+        derivatives=DERIVATIVES,
         training=folder("index"),
         heldout=folder("heldout"),
         seed=config["seed"],

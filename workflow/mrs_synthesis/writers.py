@@ -1,0 +1,53 @@
+"""One writer of a result at a time: a job waits for what a killed run of the workflow left running.
+
+Killing Snakemake does not end its jobs, here or on a cluster's nodes. The next run starts some of them again, perhaps
+with other settings: what the old job writes must not come after what the new one wrote. Locks of byte ranges are seen
+by all processes that share a disk, network disks included, and end with the process that holds them, however it ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+FILE = Path(".snakemake") / "writers.lock"  # of the workflow's folder, in which all its jobs run
+PART_OF_A_GROUP = "RANK"  # of several processes that train together, the one that started them holds the lock
+
+
+def only_writer(names: Iterable[str]) -> None:
+    """Wait until no other job writes what has these names, and keep others from it until this process ends.
+
+    Outside a folder of Snakemake's nothing is locked. Where a disk knows no locks, this is said, and work goes on:
+    files are still written whole or not at all.
+    """
+    if not FILE.parent.is_dir():
+        return
+    places = {int(hashlib.sha256(name.encode()).hexdigest()[:12], 16): name for name in names}
+    try:
+        file = os.open(FILE, os.O_RDWR | os.O_CREAT, 0o666)  # never closed: that would free all locks of this process
+        for place in sorted(places):  # in one order, so that no two jobs wait for each other
+            _lock(file, place, places[place])
+    except OSError as error:
+        print(f"no lock on {FILE} ({error}): end what a killed run left running before the next", file=sys.stderr)
+
+
+def _lock(file: int, place: int, name: str) -> None:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+    except (BlockingIOError, PermissionError):
+        print(f"waiting for a job that an earlier run left: {name}; end it if it is not wanted", flush=True)
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, place)
+
+
+def outputs(argv: Sequence[str]) -> list[str]:
+    """Return program and values of ``--output`` in a command line; none for one of several processes of a job."""
+    if PART_OF_A_GROUP in os.environ:
+        return []
+    words = list(argv[: argv.index("--")]) if "--" in argv else list(argv)
+    program = Path(words[0]).stem  # several may write into one folder
+    return [f"{program} {Path(value).resolve()}" for flag, value in itertools.pairwise(words) if flag == "--output"]
