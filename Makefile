@@ -12,7 +12,7 @@ demo: $(BIN)/.run
 	@echo "open results/demo/report.html"
 
 test: $(BIN)/.dev
-	pytest -m "not slow and not fsl_mrs and not slurm and not gpu" -n $(CORES) --dist loadgroup
+	pytest -m "not slow and not fsl_mrs and not slurm and not gpu" -n $(CORES)
 
 format: $(BIN)/.dev
 	ruff format . && ruff check --fix . && snakefmt -S Snakefile workflow/rules

@@ -15,10 +15,9 @@ DRAWN = """() => document.readyState === "complete" && [...document.querySelecto
 
 
 def pytest_collection_modifyitems(items):
-    """One worker of pytest-xdist runs them all: they share one browser."""
+    """Mark what opens a browser."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("browser"))
             item.add_marker(pytest.mark.browser)
 
 

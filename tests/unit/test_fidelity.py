@@ -14,8 +14,6 @@ from mrs_synthesis.scans import Scan, sidecar_path, write_scan
 from mrs_synthesis.seeds import generator
 from mrs_synthesis.stage import InputError
 
-pytestmark = pytest.mark.xdist_group("fidelity")  # the tables are made once
-
 MHZ, DWELL, POINTS, N = 123.25, 5e-4, 256, 16
 WHOLE_PPM = spectra.ppm_axis(POINTS, DWELL, MHZ)
 PPM = WHOLE_PPM[np.searchsorted(WHOLE_PPM, 0.0) :][:72]

@@ -19,8 +19,6 @@ from mrs_synthesis import processes, train  # noqa: E402
 from mrs_synthesis.stage import InputError  # noqa: E402
 from mrs_synthesis.vae import load_model  # noqa: E402
 
-pytestmark = pytest.mark.xdist_group("processes")  # the trainings are run once
-
 HERE = Path(__file__).resolve().parent
 # The training set's noise as a FID's: row_sd multiplies by the root of the 128 points
 STATED = 0.05 / np.sqrt(128)

@@ -9,12 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
-import pytest
 from bids_checks import as_raw, check_header, issues
 
 from mrs_synthesis.files import MISSING
-
-pytestmark = pytest.mark.xdist_group("workflow")  # the tiny study is run once
 
 
 def test_both_datasets_pass_the_bids_validator(tiny, tmp_path):

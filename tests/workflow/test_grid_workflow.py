@@ -8,8 +8,6 @@ from mrs_synthesis.files import read_table
 
 from .conftest import CONFIG, Study, sheet_rows
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 
 def planned(study, *arguments):
     """Return how many jobs of each rule a dry run plans, and all that it printed."""

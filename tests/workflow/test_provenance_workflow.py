@@ -12,7 +12,6 @@ from mrs_synthesis.files import read_table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 from test_crate import validated, validator  # noqa: F401
 
-pytestmark = pytest.mark.xdist_group("workflow")
 UNITS = 6
 
 

@@ -14,7 +14,6 @@ from mrs_synthesis.files import read_table
 
 from .conftest import CONFIG, Study, sheet_rows
 
-pytestmark = pytest.mark.xdist_group("workflow")
 TABLES = ["conversion", "preprocessing", "concentrations", "quality", "bias", "effective_transients", "failures"]
 TABLES += ["learning_curve", "comparisons", "worth", "mixed_model"]
 TABLES += ["bayes_bound", "fit_truth", "memorisation", "noise", "share_of_bound", "noise_spectrum", "water"]
@@ -78,6 +77,24 @@ def test_a_training_option_does_not_convert_again(tiny):
     rules = study.rules_to_run("--rerun-triggers", "params")
     assert rules >= {"train", "synthesise", "augment", "quantify", "write_report"}
     assert not rules & {"phantom", "convert", "preprocess", "assemble"}
+
+
+def test_a_preprocessing_option_preprocesses_again_and_does_not_convert(tiny):
+    study = Study(tiny.root, tiny.folder, "changed.yaml")
+    study.write(CONFIG | {"preprocess": {"reject_sd": 2.5}}, sheet_rows())
+    rules = study.rules_to_run("--rerun-triggers", "params")
+    assert rules >= {"preprocess", "assemble", "train", "synthesise", "augment", "quantify", "write_report"}
+    assert not rules & {"phantom", "convert"}
+
+
+def test_a_changed_row_of_the_sheet_makes_its_shard_again(tiny, tmp_path):
+    study = tiny.copy_to(tmp_path / "copy")
+    rows = sheet_rows()
+    rows[-1]["water_role"] = "ecc"
+    study.write(CONFIG, rows)
+    jobs = re.split(r"^(?:local)?rule ", study.snakemake("--dry-run").stdout, flags=re.MULTILINE)[1:]
+    assert ["heldout-0002" in job for job in jobs if job.startswith("convert:")] == [True]
+    assert not [job for job in jobs if job.startswith(("phantom:", "train:"))]
 
 
 def added(splits):
