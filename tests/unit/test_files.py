@@ -122,7 +122,8 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_writer_of_the_same_fil
     assert {path.name for path in tmp_path.iterdir()} == {"x.nii.gz", *names[1:]}
 
 
-def test_a_process_killed_while_it_writes_leaves_nothing_for_good(tmp_path):
+def test_a_process_killed_while_it_writes_leaves_nothing_for_good(tmp_path, monkeypatch, root):
+    monkeypatch.setenv("PYTHONPATH", str(root / "workflow"))
     code = f"""if True:
         import os, signal, numpy as np
         from mrs_synthesis import files

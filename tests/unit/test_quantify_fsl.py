@@ -16,7 +16,7 @@ from test_quantify import arguments, study  # noqa: F401  (the fixture)
 
 from mrs_synthesis import fitting, fslmrs, lcm_model, quantify, quantify_fsl
 from mrs_synthesis.files import read_table
-from mrs_synthesis.stage import InputError
+from mrs_synthesis.stage import InputError, KilledError
 
 MM = ["MM09", "MM12", "MM14", "MM17", "MM21"]
 CANCELLED = ["Cr", "PCr", "Gly", "Scyllo", "PCh", "GPC"]  # in the difference, which leaves NAA for the ratios
@@ -202,6 +202,12 @@ def test_what_fails_is_missing_and_named_and_the_rest_goes_on(task, monkeypatch,
         "OFF cell 2: not fitted: LinAlgError: singular",
         "OFF cell 3: not fitted: zero everywhere or not finite",
     ]
+
+
+def test_a_killed_process_ends_the_job_and_no_fit_is_called_missing(task, monkeypatch):
+    monkeypatch.setattr(quantify_fsl, "_work", fsl_stand_in.work)
+    with pytest.raises(KilledError, match="signal 9"), quantify_fsl.Engine(task, 1) as engine:
+        engine.fit(spectra_with([1, fsl_stand_in.KILLED, 5]))
 
 
 @pytest.mark.parametrize(

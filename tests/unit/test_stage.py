@@ -1,12 +1,15 @@
 """A bad subject is recorded and stops nobody; a bad call stops the program with one line."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import types
 
 import pytest
 
-from mrs_synthesis import collect, stage
+from mrs_synthesis import collect, convert, stage
 from mrs_synthesis.files import read_table
 
 
@@ -101,3 +104,22 @@ def test_conversion_table_identifies_each_scan_and_spells_missing_as_bids_does(t
     found = dict(zip(header, row, strict=True))
     assert (found["site"], found["te_ms"], found["tr_ms"], found["reason"]) == ("P3", "68", "n/a", "n/a")
     assert set(header) == set(json.loads((tmp_path / "conversion.json").read_text()))
+
+
+@pytest.mark.parametrize(("end", "blamed"), [("SIGKILL", False), ("SIGTERM", False), ("SIGTRAP", True)])
+def test_a_kill_of_spec2nii_is_not_the_scans_fault_but_a_crash_is(monkeypatch, tmp_path, end, blamed):
+    """The machine kills the largest process when memory runs out."""
+    module = types.ModuleType("spec2nii.spec2nii")
+    module.main = lambda: os.kill(os.getpid(), getattr(signal, end))
+    monkeypatch.setitem(sys.modules, "spec2nii", types.ModuleType("spec2nii"))
+    monkeypatch.setitem(sys.modules, "spec2nii.spec2nii", module)
+    (tmp_path / "a.dat").write_bytes(bytes(100))
+    words = ["--metab", tmp_path / "a.dat", "--format", "siemens_twix", "--edit-scheme", "none", "--unit", "u"]
+    words += ["--output", tmp_path / "o.nii.gz", "--status", tmp_path / "s.json"]
+    if blamed:
+        convert.main(list(map(str, words)))
+        assert "could not read it" in json.loads((tmp_path / "s.json").read_text())["reason"]
+        return
+    with pytest.raises(stage.KilledError, match="spec2nii was killed"):
+        convert.main(list(map(str, words)))
+    assert not (tmp_path / "s.json").exists() and not (tmp_path / "o.nii.gz").exists()

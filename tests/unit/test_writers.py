@@ -2,10 +2,10 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -45,12 +45,13 @@ def until(condition):
     for _ in range(3000):
         if condition():
             return
-        signal.sigtimedwait([], 0.01)
+        time.sleep(0.01)
     raise TimeoutError
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch, root):
+    monkeypatch.setenv("PYTHONPATH", str(root / "workflow"))
     (tmp_path / ".snakemake").mkdir()
     return tmp_path
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mrs_synthesis.scans import NIFTI_MRS_CODE
-from mrs_synthesis.stage import InputError
+from mrs_synthesis.stage import InputError, not_killed
 
 SUFFIXES = {
     "siemens_dicom": (".ima", ".dcm"),
@@ -169,7 +169,8 @@ def run_spec2nii(arguments: list[str]) -> tuple[int, str]:
             _child(main, arguments, said.fileno())
         _, status = os.waitpid(child, 0)
         said.seek(0)
-        return os.waitstatus_to_exitcode(status), said.read().decode(errors="replace")
+        code = not_killed(os.waitstatus_to_exitcode(status), "spec2nii")
+        return code, said.read().decode(errors="replace")
 
 
 def _child(main: Callable[[], int], arguments: list[str], stderr: int) -> NoReturn:

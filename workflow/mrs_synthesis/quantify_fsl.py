@@ -24,7 +24,7 @@ import numpy as np
 from mrs_synthesis import lcm_baseline, spectra
 from mrs_synthesis.fitting import Fitted, missing
 from mrs_synthesis.fslmrs import ENVIRONMENT
-from mrs_synthesis.stage import InputError
+from mrs_synthesis.stage import InputError, not_killed
 
 if TYPE_CHECKING:
     from mrs_synthesis.fitting import Task
@@ -314,7 +314,8 @@ class Engine:
         try:
             answer = connection.recv()
         except (EOFError, OSError):
-            answer = f"its process ended with status {self._end(connection)}"
+            status = not_killed(self._end(connection), "a process of FSL-MRS")
+            answer = f"its process ended with status {status}"
             if not loading:
                 self._start()
                 return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -22,8 +23,25 @@ class SkippedError(Exception):
     """An earlier stage already failed for this subject; the failure is recorded there."""
 
 
+class KilledError(OSError):
+    """A process of a job was killed: by a person or the machine (memory), not by what its subject's data are."""
+
+
+def not_killed(status: int, name: str) -> int:
+    """Return the exit status of a process that was started for a subject, negative for a signal.
+
+    Raises
+    ------
+    KilledError
+        If it was killed: the subject is not to blame, as it may be for a crash.
+    """
+    if -status in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        raise KilledError(f"{name} was killed (signal {-status}); if nobody did, memory may have run out: start again")
+    return status
+
+
 def run(main: Callable[[Sequence[str] | None], None]) -> None:
-    """Run a stage's `main` as a program: an `InputError` or a full disk becomes one line on stderr and exit status 1.
+    """Run a stage's `main` as a program: bad input, a full disk or a kill becomes one line on stderr, exit status 1.
 
     It waits for what an earlier run left writing the same output.
     """
@@ -37,7 +55,7 @@ def run(main: Callable[[Sequence[str] | None], None]) -> None:
         if is_full(error):
             where = getattr(error, "filename", None) or f"{str(error).partition(': ')[0]}, or {tempfile.gettempdir()}"
             text = f"{where}: no space left on the disk; make room and start again, what is done is kept"
-        elif isinstance(error, InputError | SkippedError):
+        elif isinstance(error, InputError | SkippedError | KilledError):
             text = str(error)
         else:
             raise

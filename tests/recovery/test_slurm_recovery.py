@@ -1,0 +1,77 @@
+"""On a one-node Slurm: a job killed, a node lost, Snakemake killed; the study ends as if nothing had happened."""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from slurm.cluster import Cluster
+from slurm.conftest import HERE
+from workflow.conftest import Study, sheet_rows
+
+from .killing import LONGEST, ROOT, Killing, Run, config_of, hidden, processes, stage_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+WHERE = ["--workflow-profile", str(ROOT / "profiles" / "slurm"), *HERE]
+TARGET = "results/tiny/tables/concentrations.tsv"
+
+
+@pytest.fixture
+def cluster(tmp_path_factory, monkeypatch):
+    if reason := Cluster.absent():
+        pytest.skip(reason)
+    for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
+        monkeypatch.delenv(name)
+    with Cluster(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+def running(cluster):
+    """Return the Slurm job of each stage that runs now."""
+    found, inside = {}, set(cluster.processes())
+    for pid, (_, words) in processes().items():
+        if pid in inside and (stage := stage_of(words)):
+            with suppress(OSError):  # it has ended
+                variables = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+                found[stage] = dict(one.partition("=")[::2] for one in variables)["SLURM_JOB_ID"]
+    return found
+
+
+def until(cluster, run, stage):
+    """Wait for a stage; return its Slurm job."""
+    end = time.monotonic() + LONGEST
+    while stage not in (jobs := running(cluster)):
+        assert not run.ended() and time.monotonic() < end, run.log.read_text()[-5000:]
+        time.sleep(0.05)
+    return jobs[stage]
+
+
+def test_a_killed_job_a_lost_node_and_a_killed_snakemake_change_nothing(cluster, tmp_path, expected):
+    study = Study(ROOT, tmp_path)
+    study.write(config_of("subject"), sheet_rows())
+    watched = Killing(study, expected, None)
+
+    run = Run(study, TARGET, where=WHERE)
+    try:
+        cluster.kill_job(until(cluster, run, "phantom"))
+        watched.look("after a job was killed")
+        until(cluster, run, "convert")
+        cluster.stop_node()
+        watched.look("after the node was lost")
+        time.sleep(2 * cluster.node_timeout)
+        cluster.start_node()
+        until(cluster, run, "synthesise")
+        run.process.kill()
+        run.process.wait()
+        watched.look("after Snakemake was killed")
+        assert Run(study, "--unlock").process.wait(LONGEST) == 0
+        run = Run(study, TARGET, where=WHERE)  # while Slurm still has the jobs of the first
+        cluster.kill_job(until(cluster, run, "quantify"))
+        assert run.process.wait(LONGEST) == 0, run.log.read_text()[-5000:]
+    finally:
+        run.end()
+    watched.look("at the end")
+    assert watched.faults == []
+    assert hidden(study.results) == []
+    assert (study.folder / TARGET).read_bytes() == expected["tables/concentrations.tsv"]
