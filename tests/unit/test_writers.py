@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mrs_synthesis import stage, writers
+from mrs_synthesis import fslmrs, stage, writers
 
 SLOW_STAGE = """
     import sys, time, types
@@ -111,12 +111,13 @@ def test_a_disk_without_locks_is_told_and_work_goes_on(folder, monkeypatch, caps
     assert "no lock on" in capsys.readouterr().err
 
 
-def test_programs_lock_what_they_put_out_but_not_the_processes_of_one_training(monkeypatch, tmp_path):
+@pytest.mark.parametrize("told", ["RANK", fslmrs.GUARD])
+def test_programs_lock_what_they_put_out_but_not_what_they_start_themselves(monkeypatch, tmp_path, told):
     monkeypatch.chdir(tmp_path)
     argv = ["/x/train.py", "--seed", "1", "--output", "model", "--model", "paper"]
     assert writers.outputs(argv) == [f"train {tmp_path / 'model'}"]
     assert writers.outputs(["/x/shard.py", "--record", "r", "--", "convert", "--output", "x"]) == []
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv(told, "1")
     assert writers.outputs(argv) == []
 
 

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mrs_synthesis.stage import InputError
+from mrs_synthesis.writers import AGAIN as GUARD  # set in the second interpreter, so that there is never a third
 
 COMMAND = "fsl_mrs"
-GUARD = "MRS_SYNTHESIS_INSIDE_FSL_MRS"  # set in the second interpreter, so that there is never a third
 # FSL-MRS makes temporary arrays of some MB at every evaluation of its model: fetching each from the system and giving
 # it back costs up to as much as the arithmetic, and so do threads in products of that size. Both are read when a
 # process starts. 32 MiB is the highest mmap threshold that every 64-bit glibc accepts.

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 FILE = Path(".snakemake") / "writers.lock"  # of the workflow's folder, in which all its jobs run
-PART_OF_A_GROUP = "RANK"  # of several processes that train together, the one that started them holds the lock
+AGAIN = "MRS_SYNTHESIS_INSIDE_FSL_MRS"  # set by `mrs_synthesis.fslmrs` for the interpreter that it starts
+STARTED_BY_ITS_LIKE = ("RANK", AGAIN)  # so is one of several processes that train together: the first has the lock
 
 
 def only_writer(names: Iterable[str]) -> None:
@@ -45,8 +46,8 @@ def _lock(file: int, place: int, name: str) -> None:
 
 
 def outputs(argv: Sequence[str]) -> list[str]:
-    """Return program and values of ``--output`` in a command line; none for one of several processes of a job."""
-    if PART_OF_A_GROUP in os.environ:
+    """Return program and values of ``--output`` in a command line; none for what another process of the job started."""
+    if any(name in os.environ for name in STARTED_BY_ITS_LIKE):
         return []
     words = list(argv[: argv.index("--")]) if "--" in argv else list(argv)
     program = Path(words[0]).stem  # several may write into one folder
