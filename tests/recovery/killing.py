@@ -1,6 +1,6 @@
 """A study's run that is killed at random moments and started again, as a program and for the tests.
 
-    python tests/recovery/killing.py --kills 50 --folder /tmp/killed --output results/recovery.tsv
+    python tests/recovery/killing.py --kills 50 --folder killed --output results/recovery.tsv
 
 runs a tiny study of the phantom from nothing, over and over, until so many kills (SIGKILL) have been dealt out: to
 Snakemake alone, whose jobs then go on without it; to Snakemake and its jobs; to one job. After each kill it looks at

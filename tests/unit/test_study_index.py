@@ -1,6 +1,5 @@
 """The compact index of a study says what the tables say."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -55,29 +54,3 @@ def test_names_take_no_memory(tmp_path):
 def test_a_column_that_lacks_is_named(folders):
     with pytest.raises(InputError, match=r"a.index\.tsv: .*n_points.*assemble again"):
         study_index.read(*folders, ("unit", "split", "n_points"))
-
-
-def test_rows_are_those_of_the_file(tmp_path):
-    rng = np.random.default_rng(1)
-    values = rng.standard_normal((20, 6)).astype(np.float32).view(np.complex64)
-    np.save(tmp_path / "spectra.npy", values)
-    found = study_index.Spectra(tmp_path / "spectra.npy")
-    assert found.shape == (20, 3) and found.dtype == np.complex64
-    for rows in ([3], [4, 5, 6, 2, 2, 19, 0], np.arange(20), [[1, 2], [11, 12]], np.zeros(0, int)):
-        np.testing.assert_array_equal(found[np.array(rows)], values[rows])
-    for beyond in (20, -1):
-        with pytest.raises(IndexError, match="of 20"):
-            found[np.array([0, beyond])]
-
-
-def test_a_file_that_was_cut_or_is_no_array_is_named(tmp_path):
-    path = tmp_path / "spectra.npy"
-    np.save(path, np.ones((20, 3), np.complex64))
-    found = study_index.Spectra(path)
-    with open(path, "r+b") as stream:
-        stream.truncate(path.stat().st_size - 10)
-    with pytest.raises(InputError, match="ends before its last row"):
-        found[np.arange(20)]
-    path.write_text("no array")
-    with pytest.raises(InputError, match=r"spectra\.npy: no array of spectra"):
-        study_index.Spectra(path)

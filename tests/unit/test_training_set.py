@@ -32,7 +32,7 @@ def test_rows_are_those_of_the_array(tmp_path, shape):
             file[wrong]
 
 
-def test_a_file_that_became_shorter_is_refused(tmp_path):
+def test_a_file_that_became_shorter_or_is_no_array_of_rows_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((4, 8)))
     file = RowFile(tmp_path / "a.npy")
     with open(tmp_path / "a.npy", "rb+") as stream:
@@ -40,6 +40,12 @@ def test_a_file_that_became_shorter_is_refused(tmp_path):
     np.testing.assert_array_equal(file[:3], 1)
     with pytest.raises(InputError, match="ends before row 3; assemble it again"):
         file[2:]
+    (tmp_path / "a.npy").write_text("no array")
+    with pytest.raises(InputError, match=r"a\.npy: no array of rows"):
+        RowFile(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.ones((4, 8)).T)
+    with pytest.raises(InputError, match="expected row after row"):
+        RowFile(tmp_path / "a.npy")
 
 
 def test_blocks_make_the_file_that_numpy_writes_and_its_hash(tmp_path):

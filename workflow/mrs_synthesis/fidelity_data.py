@@ -16,6 +16,7 @@ from mrs_synthesis import cells, study_index
 from mrs_synthesis.assemble import read_preprocessed, unit_spectra
 from mrs_synthesis.stage import InputError, SkippedError, require
 from mrs_synthesis.subset import evenly
+from mrs_synthesis.training_set import RowFile
 
 INDEX = ("row", "unit", "subject", "site", "condition", "transient", "split", "scale", "noise_sd", "n_points")
 MOST_POINTS = 400  # of a group in a comparison: all pairs of points are compared
@@ -105,7 +106,7 @@ class Study:
                 f"{training}, {heldout}: not a training and a held-out set ({error}); assemble again"
             ) from (None)
         folders = {"train": training, "test": heldout}
-        self.rows = {split: study_index.Spectra(Path(folder) / "spectra.npy") for split, folder in folders.items()}
+        self.rows = {split: RowFile(Path(folder) / "spectra.npy") for split, folder in folders.items()}
         self.derivatives = Path(derivatives)
 
     def units(self, split: str) -> list[ScanRows]:

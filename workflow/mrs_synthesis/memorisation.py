@@ -36,6 +36,7 @@ from mrs_synthesis.memorisation_metrics import Group, is_flagged, measures, resa
 from mrs_synthesis.memorisation_queue import Queue
 from mrs_synthesis.neighbours import Training
 from mrs_synthesis.stage import InputError, SkippedError, require, run
+from mrs_synthesis.training_set import RowFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -246,7 +247,7 @@ def study(
         grid = json.loads((training / "grid.json").read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{training}, {heldout}: no training or held-out set ({error}); assemble them first") from None
-    learned, rows = (study_index.Spectra(folder / "spectra.npy") for folder in (training, heldout))
+    learned, rows = (RowFile(folder / "spectra.npy") for folder in (training, heldout))
     ppm, conditions = np.array(grid["ppm"]), grid["conditions"]
     # A bin's noise is that of the FID times the root of the unit's own number of points
     index["sd"] = index["noise_sd"] * np.sqrt(index["n_points"]) / index["scale"]

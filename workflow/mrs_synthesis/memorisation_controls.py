@@ -8,7 +8,7 @@ import numpy as np
 
 from mrs_synthesis.memorisation_metrics import Group
 from mrs_synthesis.neighbours import Training
-from mrs_synthesis.study_index import Spectra
+from mrs_synthesis.training_set import RowFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ def control_groups(held_out: Group, training: Training, rng: np.random.Generator
 
 
 def other_subjects(
-    unit: str, subject: str, tests: pd.DataFrame, rows: Spectra, rng: np.random.Generator
+    unit: str, subject: str, tests: pd.DataFrame, rows: RowFile, rng: np.random.Generator
 ) -> Group | None:
     """Return held-out transients of other subjects, as many as the unit has (`tests`: one condition); None without."""
     others = tests[tests["subject"] != subject]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mrs_synthesis.study_index import Spectra
+from mrs_synthesis.training_set import RowFile
 
 SPACES = ("window", "components")
 MOST_COMPONENTS = 32
@@ -29,7 +29,7 @@ class Training:
     Parameters
     ----------
     spectra
-        All rows of the training set, complex (rows, W), or what reads them (`study_index.Spectra`).
+        All rows of the training set, complex (rows, W), or what reads them (`training_set.RowFile`).
     rows
         Which ones belong to the condition's training split.
     noise_sd
@@ -39,7 +39,7 @@ class Training:
     """
 
     def __init__(
-        self, spectra: np.ndarray | Spectra, rows: np.ndarray, noise_sd: np.ndarray, subjects: Sequence
+        self, spectra: np.ndarray | RowFile, rows: np.ndarray, noise_sd: np.ndarray, subjects: Sequence
     ) -> None:
         self.spectra, self.rows, self.noise_sd = spectra, np.asarray(rows), np.asarray(noise_sd)
         names, numbers = np.unique(np.asarray(subjects), return_inverse=True)

@@ -144,7 +144,7 @@ def kept(shard: Shard, unit: Unit, key: Mapping) -> dict | None:
     """Return the status of a scan that needs nothing done; None if it does.
 
     The commands must be the same, the files that were made must be there, and what was read must have the same
-    content. Raw files that are gone do not count: what was made of them is still true.
+    content. Files that were read and are gone, as raw ones may be, do not count: what was made of them is still true.
     """
     path = shard.status(unit)
     try:

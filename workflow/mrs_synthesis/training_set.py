@@ -74,9 +74,12 @@ class RowFile:
     """
 
     def __init__(self, path: Path) -> None:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        try:
+            mapped = np.load(require(path), mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise InputError(f"{path}: no array of rows ({error}); assemble it again") from None
         if not mapped.ndim or not mapped.flags.c_contiguous:
-            raise ValueError(f"{path}: an array of shape {mapped.shape} in Fortran's order, expected rows")
+            raise InputError(f"{path}: array of shape {mapped.shape}, expected row after row; assemble it again")
         self.path, self.shape, self.dtype = Path(path), mapped.shape, mapped.dtype
         self._start = int(getattr(mapped, "offset", 0))
         self._file = os.open(path, os.O_RDONLY)
@@ -141,7 +144,7 @@ class TrainingSet:
         try:
             self.grid = json.loads(require(self.folder / "grid.json").read_text(encoding="utf-8"))
             self.index: pd.DataFrame = read_table(require(self.folder / "index.tsv"), INDEX_COLUMNS)
-            self.spectra = RowFile(require(self.folder / "spectra.npy"))
+            self.spectra = RowFile(self.folder / "spectra.npy")
             conditions = {name: i for i, name in enumerate(self.grid["conditions"])}
             self.condition = self.index["condition"].map(conditions).to_numpy(np.int64)
             if not np.array_equal(self.index["row"], np.arange(len(self.index))):

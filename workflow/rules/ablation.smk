@@ -119,7 +119,7 @@ use rule augment as ablation_augment with:
                 f"{DERIVED}_desc-preproc_svs.nii.gz",
                 *with_sidecars(VARIANT_UNIT, [*VARIANT_SYNTHETIC, "_desc-recon_svs"]),
             ],
-            writes=[f"{VARIANT_UNIT}{name}" for name in CELL_FILES],
+            writes=cell_files(VARIANT_UNIT),
         ),
         shared=shared("index", "grid"),
         prefix=variant_prefix,

@@ -25,7 +25,7 @@ rule augment:
                 f"{DERIVED}_desc-preproc_svs.nii.gz",
                 *with_sidecars(DERIVED, [*SYNTHETIC, "_desc-recon_svs"]),
             ],
-            writes=[f"{DERIVED}{name}" for name in CELL_FILES],
+            writes=cell_files(DERIVED),
         ),
         shared=shared("index", "grid"),
         scan=f"{DERIVED}_desc-preproc_svs.nii.gz",

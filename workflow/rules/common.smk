@@ -42,7 +42,7 @@ UNITS_OF_SITE = {
 TEST_UNITS = [unit for unit, row in UNITS.items() if row["split"] in ("test", "")]
 # What the model and all that goes into it depend on: not on whole test subjects, which may come and go
 SEEN_UNITS = [row["unit"] for row in sheet.seen(list(UNITS.values()))]
-HELD_OUT_UNITS = [unit for unit in UNITS if unit not in SEEN_UNITS]
+HELD_OUT_UNITS = [unit for unit, row in UNITS.items() if row["split"] == "test"]
 WITH_WATER = [unit for unit, row in UNITS.items() if row["water_role"] != "none"]
 
 STUDY = config["study"]

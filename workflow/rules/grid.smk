@@ -150,7 +150,7 @@ rule grid_cells:
             about=scan_of_origin,
             units=tested_in_shard,
             reads=[f"{DERIVED}_desc-preproc_svs.nii.gz"],
-            writes=[f"{POINT_UNIT}{name}" for name in CELL_FILES],
+            writes=cell_files(POINT_UNIT),
             temporary=with_sidecars(POINT_UNIT, [*SYNTHETIC, "_desc-recon_svs"]),
         ),
         shared=shared(

@@ -35,7 +35,7 @@ rule posterior_draws:
                 f"{DERIVED}_desc-preproc_svs.nii.gz",
                 f"{DERIVED}_desc-cells_svs.json",
             ],
-            writes=drawn("posterior"),
+            writes=cell_files(DERIVED, "posterior"),
         ),
         shared=shared("model", "config", "index", "grid"),
         prefix=DERIVED,
@@ -72,7 +72,7 @@ rule subject_mean:
         shard=sharded(
             "interval_cells",
             reads=[f"{DERIVED}_desc-preproc_svs.nii.gz"],
-            writes=drawn("mean"),
+            writes=cell_files(DERIVED, "mean"),
         ),
         prefix=DERIVED,
     shell:

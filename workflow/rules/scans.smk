@@ -2,10 +2,6 @@
 
 PHANTOM = config.get("phantom", {})
 SYNTHETIC = [f"_desc-synth{kind}_svs" for kind in SYNTHETIC_KINDS]
-CELL_FILES = [
-    f"_desc-cells_{name}"
-    for name in ("svs.nii.gz", "svs.json", "index.tsv", "index.json")
-]
 
 
 def phantom_scan(row):
@@ -136,10 +132,10 @@ def of_site(row):
     return {"words": flags({"site": row["site"]})}
 
 
-def drawn(what):
-    """Return the files of spectra that are fitted like study cells."""
+def cell_files(prefix, what="cells"):
+    """Return the files of study cells, or of spectra that are fitted like them."""
     names = ("svs.nii.gz", "svs.json", "index.tsv", "index.json")
-    return [f"{DERIVED}_desc-{what}_{name}" for name in names]
+    return [f"{prefix}_desc-{what}_{name}" for name in names]
 
 
 def fitted_ratios(row):
@@ -150,7 +146,7 @@ def fitted_ratios(row):
 def headers_of(label):
     """Return the scans of a site whose headers are used: not those of test subjects, which may come and go."""
     units = UNITS_OF_SITE[label]
-    return [unit for unit in units if unit in SEEN_UNITS] or units
+    return [unit for unit in units if UNITS[unit]["split"] != "test"] or units
 
 
 def files_of_scans(name):

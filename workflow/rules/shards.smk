@@ -8,9 +8,10 @@ from mrs_synthesis import records
 SHARDS = records.divide(SEEN_UNITS, config["shard_size"], "seen") | records.divide(
     HELD_OUT_UNITS, config["shard_size"], "heldout"
 )
+TESTED = set(TEST_UNITS)
 TEST_SHARDS = [
-    name for name, units in SHARDS.items() if set(units) & set(TEST_UNITS)
-]  # a shard holds test scans only, or none
+    name for name, units in SHARDS.items() if units[0] in TESTED
+]  # all of a shard, or none
 SEEN_SHARDS = [name for name in SHARDS if name.startswith("seen")]
 HELD_OUT_SHARDS = [name for name in SHARDS if name not in SEEN_SHARDS]
 MOST_SHARDS = 2000
