@@ -146,7 +146,7 @@ def commands(folder: Path, train: Path, page: Path, bootstrap: int) -> dict[str,
         "train subject": ["train", "--training", train, "--output", folder / "subject", "--seed", 1],
         "train paper": ["train", "--training", train, "--output", folder / "paper", "--seed", 1, *vae],
         "evaluate": ["evaluate", *fits, *drawn, "--output", tables],
-        "comparisons": ["comparisons", *estimates, *drawn, *compared],
+        "comparisons": ["comparisons", *estimates, "--units", units, *drawn, *compared],
         "mixed_model": ["mixed_model", *estimates, "--units", units, *ratios, "--output", tables / "mixed_model.tsv"],
         "minimum_reporting": [
             *("minimum_reporting", *reporting, "--config", folder / "config.json"),

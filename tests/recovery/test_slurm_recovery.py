@@ -1,6 +1,7 @@
-"""On a one-node Slurm: a job killed, a node lost, Snakemake killed; the study ends as if nothing had happened."""
+"""On a one-node Slurm: jobs killed, a node lost, Snakemake killed; the study ends as if nothing had happened."""
 
 import os
+import random
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from slurm.cluster import Cluster
 from slurm.conftest import HERE
 from workflow.conftest import Study, sheet_rows
 
-from .killing import LONGEST, ROOT, Killing, Run, config_of, hidden, processes, stage_of
+from .killing import LEAVES, LONGEST, ROOT, Killing, Run, config_of, hidden, processes, stage_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 WHERE = ["--workflow-profile", str(ROOT / "profiles" / "slurm"), *HERE]
@@ -75,3 +76,26 @@ def test_a_killed_job_a_lost_node_and_a_killed_snakemake_change_nothing(cluster,
     assert watched.faults == []
     assert hidden(study.results) == []
     assert (study.folder / TARGET).read_bytes() == expected["tables/concentrations.tsv"]
+
+
+def test_one_job_of_each_stage_is_killed_and_its_next_try_makes_the_same(cluster, tmp_path, expected):
+    study = Study(ROOT, tmp_path)
+    study.write(config_of("subject"), sheet_rows())
+    watched, rng, killed = Killing(study, expected, None), random.Random(4), {}
+    run, end = Run(study, where=WHERE), time.monotonic() + 4 * LONGEST
+    try:
+        while not run.ended():
+            assert time.monotonic() < end, run.log.read_text()[-5000:]
+            time.sleep(rng.uniform(0, 0.5))
+            if left := {stage: job for stage, job in running(cluster).items() if stage not in killed}:
+                stage = rng.choice(sorted(left))
+                cluster.kill_job(left[stage])
+                killed[stage] = left[stage]
+                watched.look(f"after a job of {stage} was killed")
+        assert run.process.wait() == 0, run.log.read_text()[-5000:]
+    finally:
+        run.end()
+    watched.compare()
+    assert watched.faults == []
+    assert killed.keys() >= LEAVES.keys(), f"killed: {killed}"
+    assert run.log.read_text().count("Trying to restart job") >= len(LEAVES)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from unit_table import write_units
 
 from mrs_synthesis import comparisons, effective
 from mrs_synthesis.agreement import Paired
@@ -54,9 +55,15 @@ def tables(concentrations):
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     write_table(folder / "concentrations.tsv", study())
-    outputs = [f"--output={folder / 'comparisons.tsv'}", f"--output-worth={folder / 'worth.tsv'}"]
-    comparisons.main([f"--concentrations={folder / 'concentrations.tsv'}", "--seed=1", "--bootstrap=200", *outputs])
+    write_units(folder / "units.tsv", study(), left_out=2)
+    compare(folder, folder)
     return folder
+
+
+def compare(folder, output):
+    flags = [f"--concentrations={folder / 'concentrations.tsv'}", f"--units={folder / 'units.tsv'}"]
+    flags += [f"--output={output / 'comparisons.tsv'}", f"--output-worth={output / 'worth.tsv'}"]
+    comparisons.main([*flags, "--seed=1", "--bootstrap=200"])
 
 
 def test_each_filling_meets_its_real_transients_and_controls(found):
@@ -68,6 +75,12 @@ def test_each_filling_meets_its_real_transients_and_controls(found):
     assert (own["n"] == SUBJECTS).all() and own[["n_real", "n_total"]].drop_duplicates().to_numpy().tolist() == [
         [4, 16]
     ]
+
+
+@pytest.mark.parametrize("name", ["comparisons", "worth"])
+def test_subjects_without_estimates_are_counted(found, name):
+    table = read_table(found / f"{name}.tsv")
+    assert (table["n"] == SUBJECTS).all() and (table["n_left_out"] == 2).all()
 
 
 def test_ratios_and_verdicts_of_known_errors(found):
@@ -158,8 +171,7 @@ def test_both_tables_are_described_and_repeatable(found, tmp_path):
     for name in ("comparisons", "worth"):
         columns = (found / f"{name}.tsv").read_text().splitlines()[0].split("\t")
         assert set(columns) <= set(json.loads((found / f"{name}.json").read_text()))
-    again = [f"--output={tmp_path / 'comparisons.tsv'}", f"--output-worth={tmp_path / 'worth.tsv'}"]
-    comparisons.main([f"--concentrations={found / 'concentrations.tsv'}", "--seed=1", "--bootstrap=200", *again])
+    compare(found, tmp_path)
     for name in ("comparisons.tsv", "worth.tsv"):
         assert (tmp_path / name).read_bytes() == (found / name).read_bytes()
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from unit_table import write_units
 
 from mrs_synthesis import mixed_model
 from mrs_synthesis.files import read_table, write_table
@@ -127,13 +128,13 @@ def test_command_line_takes_vendors_from_the_units(tmp_path):
     rows = study(sites=4, replicates=1).drop(columns=["vendor", "reference"])
     own = rows.assign(source="reference", decoder=None, per_tcr=2.0)
     write_table(tmp_path / "concentrations.tsv", pd.concat([own, rows]))
-    units = rows[["unit"]].drop_duplicates().assign(vendor=["siemens", "ge"] * 12)
-    write_table(tmp_path / "units.tsv", units)
+    write_units(tmp_path / "units.tsv", rows, left_out=1, vendors=("siemens", "ge"))
     flags = [f"--concentrations={tmp_path / 'concentrations.tsv'}", f"--output={tmp_path / 'mixed_model.tsv'}"]
     mixed_model.main([*flags, f"--units={tmp_path / 'units.tsv'}"])
     table = read_table(tmp_path / "mixed_model.tsv")
     assert "vendor siemens - ge" in set(table["term"]) and set(table["n_vendors"]) == {2}
+    assert set(table["n"]) == {24} and set(table["n_left_out"]) == {1}
     assert set(table.columns) <= set(json.loads((tmp_path / "mixed_model.json").read_text()))
-    write_table(tmp_path / "units.tsv", units.iloc[1:])
+    write_table(tmp_path / "units.tsv", read_table(tmp_path / "units.tsv").iloc[1:])
     with pytest.raises(InputError, match="no scan sub-0s0"):
         mixed_model.main([*flags, f"--units={tmp_path / 'units.tsv'}"])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from unit_table import write_units
 
 from mrs_synthesis import agreement, paired_errors, share_of_bound
 from mrs_synthesis.files import read_table, write_table
@@ -49,6 +50,7 @@ def concentrations(series=SERIES, n=40):
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
     write_table(folder / "concentrations.tsv", concentrations())
+    write_units(folder / "units.tsv", concentrations(), left_out=3)
     truth = pd.DataFrame({"subject": [f"{s:02d}" for s in range(len(TRUTH))], "metabolite": "Ins", "per_tcr": TRUTH})
     write_table(folder / "truth.tsv", truth)
     rows = [
@@ -62,7 +64,7 @@ def inputs(tmp_path_factory):
 
 
 def run(folder, *more):
-    names = ("concentrations", "truth", "bound")
+    names = ("concentrations", "units", "truth", "bound")
     output = folder / "share.tsv"
     share_of_bound.main(
         [
@@ -84,6 +86,10 @@ def row(table, source, n_real, decoder=None):
     found = found[found["decoder"] == decoder] if decoder else found
     assert len(found) == 1
     return found.iloc[0]
+
+
+def test_subjects_without_estimates_are_counted(table):
+    assert (table["n_left_out"] == 3).all()
 
 
 def test_errors_shares_and_the_bound_of_the_same_n_real(table):

@@ -115,8 +115,8 @@ def complete(inputs: Sequence[Path], output: Path) -> None:
         print(f"failed: {row.unit}: {row.stage}: {row.reason}", flush=True)
     if len(failed):
         raise InputError(
-            f"{len(failed)} scan(s) failed (above, and in {inputs[0]}); all else is done and in the report. "
-            "Correct the files, or give a reason in the sample sheet's column `exclude`, and run again"
+            f"{failed['unit'].nunique()} scan(s) failed (above, and in {inputs[0]}); all else is done and in the "
+            "report. Correct the files, or give a reason in the sample sheet's column `exclude`, and run again"
         )
     write_json(output, {"complete": True, "excluded": len(table)})
 

@@ -319,6 +319,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m mrs_synthesis.comparisons", description=__doc__.splitlines()[0])
     parser.add_argument("--concentrations", type=Path, required=True, help="estimates of every study cell")
+    parser.add_argument("--units", type=Path, required=True, help="units.tsv of the study")
     parser.add_argument("--ratios", nargs="+", help="CONDITION:METABOLITE, e.g. DIFF:GABA+ (default: the usual ones)")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the confidence intervals")
     parser.add_argument("--seed", type=int, required=True)
@@ -333,7 +334,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         a.concentrations, names, lambda part: estimates.of_ratios(part, estimates.wanted_ratios(a.ratios))
     )
     rows = estimates.with_reference(concentrations, estimates.choose_ratios(a.ratios, concentrations))
-    table, worth = tables(rows, a.bootstrap, a.seed)
+    units = estimates.test_units(a.units)
+    table, worth = (estimates.with_left_out(found, units) for found in tables(rows, a.bootstrap, a.seed))
     about = "A synthetic filling of one ratio to tCr compared with real transients or a null control on the same scans"
     write_described_table(a.output, table, about, DESCRIPTIONS)
     about = "Whether a synthetic filling is worth it for one ratio to tCr"

@@ -5,6 +5,7 @@ A series is one metabolite ratio from one source with one n_real and n_total (`S
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,3 +149,47 @@ def with_common_sizes(rows: pd.DataFrame) -> pd.DataFrame:
             if own.any():
                 rows.loc[own, column] = int(rows.loc[own].drop_duplicates("unit")[column].median())
     return rows
+
+
+def test_units(units: Path) -> list[dict]:
+    """Return the scans with test transients, as rows of units.tsv.
+
+    Raises
+    ------
+    InputError
+        If there is none, or a column is missing.
+    """
+    from mrs_synthesis.files import read_table
+
+    try:
+        table = read_table(require(units), ("unit", "folder", "subject", "session", "site", "split"))
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    # Without a split every scan has test transients of its own
+    table = table[table["split"].isna() | (table["split"] == "test")].astype(object)
+    if table.empty:
+        raise InputError(f"{units}: no scan of split test; nothing can be evaluated")
+    return table.where(table.notna(), "n/a").to_dict("records")
+
+
+def with_left_out(table: pd.DataFrame, units: Sequence[dict], visits: bool = False) -> pd.DataFrame:
+    """Return the table with a column ``n_left_out`` beside ``n``: test subjects (of the row's site) that n lacks.
+
+    Parameters
+    ----------
+    table
+        One without ``n`` is returned as it is.
+    units
+        Rows of `test_units`.
+    visits
+        A subject who was measured at two sites counts twice, as in ``n``.
+    """
+    if "n" not in table:
+        return table
+    everybody = {(row["site"], row["subject"]) for row in units}
+    by_site = Counter(site for site, _ in everybody)
+    whole = len(everybody if visits else {subject for _, subject in everybody})
+    table = table.copy()
+    total = table["site"].map(by_site) if "site" in table else whole
+    table.insert(table.columns.get_loc("n") + 1, "n_left_out", total - table["n"])
+    return table

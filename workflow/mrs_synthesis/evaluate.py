@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrs_synthesis import estimates, fitting
 from mrs_synthesis.bias_tables import LEARNING, bias_table, effective_table, learning_table, site_table
-from mrs_synthesis.estimates import choose_ratios, with_reference, with_truth
+from mrs_synthesis.estimates import choose_ratios, with_left_out, with_reference, with_truth
 from mrs_synthesis.stage import InputError, SkippedError, require, run
 
 if TYPE_CHECKING:
@@ -32,18 +31,8 @@ FIT = tuple(column for column in fitting.COLUMNS if column != "raw_sd")
 
 def read_units(units: Path, training: Path) -> tuple[list[dict], str]:
     """Return the scans with test transients, as rows of units.tsv, and the split unit of the study."""
-    from mrs_synthesis.files import read_table
-
-    try:
-        table = read_table(require(units), ("unit", "folder", "subject", "session", "site", "split"))
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    # Without a split every scan has test transients of its own
-    table = table[table["split"].isna() | (table["split"] == "test")].astype(object)
-    if table.empty:
-        raise InputError(f"{units}: no scan of split test; nothing can be evaluated")
     split_unit = json.loads((Path(training) / "grid.json").read_text())["split_unit"]
-    return table.where(table.notna(), "n/a").to_dict("records"), split_unit
+    return estimates.test_units(units), split_unit
 
 
 def read_cells(base: Path, unit: str) -> pd.DataFrame:
@@ -129,18 +118,6 @@ def write_concentrations(a: argparse.Namespace, units: Sequence[dict]) -> tuple[
         "sources": list(sources),
         "converged_fraction": converged[0] / converged[1] if converged[1] else None,
     }
-
-
-def with_left_out(table: pd.DataFrame, units: Sequence[dict]) -> pd.DataFrame:
-    """Return the table with a column ``n_left_out`` beside ``n``: test subjects (of the row's site) that n lacks."""
-    if "n" not in table:
-        return table
-    everybody = {(row["site"], row["subject"]) for row in units}
-    by_site = Counter(site for site, _ in everybody)
-    total = table["site"].map(by_site) if "site" in table else len({subject for _, subject in everybody})
-    table = table.copy()
-    table.insert(table.columns.get_loc("n") + 1, "n_left_out", total - table["n"])
-    return table
 
 
 def evaluate(a: argparse.Namespace) -> None:

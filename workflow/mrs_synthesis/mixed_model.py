@@ -364,7 +364,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = estimates.with_reference(concentrations, estimates.choose_ratios(a.ratios, concentrations))
     vendor = rows["unit"].map(units.set_index("unit")["vendor"])
     rows = rows.assign(vendor=vendor.fillna("unknown").astype(str), site=rows["site"].fillna("unknown").astype(str))
-    table = mixed_table(rows)
+    table = estimates.with_left_out(mixed_table(rows), estimates.test_units(a.units), visits=True)
     about = (
         "A term of the model of percent differences over vendors, sites and subjects, of one ratio to tCr and source"
     )

@@ -272,6 +272,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m mrs_synthesis.share_of_bound", description=__doc__.splitlines()[0])
     parser.add_argument("--concentrations", type=Path, required=True, help="estimates of every study cell")
+    parser.add_argument("--units", type=Path, required=True, help="units.tsv of the study")
     parser.add_argument("--truth", type=Path, required=True, help="the phantom's true ratios")
     parser.add_argument("--bound", type=Path, required=True, help="table of bayes_bound")
     parser.add_argument("--ratios", nargs="+", help="CONDITION:METABOLITE, e.g. DIFF:GABA+ (default: the usual ones)")
@@ -295,6 +296,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ValueError as error:
         raise InputError(str(error)) from None
     table = share_table(concentrations, truth, bound, a.ratios, a.tost_margin_percent, a.bootstrap, a.seed)
+    table = estimates.with_left_out(table, estimates.test_units(a.units))
     about = "One ratio to tCr from one source with n_real real transients, against the phantom's truth and the bound"
     write_described_table(a.output, table, about, DESCRIPTIONS)
     for row in table[table["gain"].notna()].to_dict("records"):

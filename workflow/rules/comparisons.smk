@@ -9,6 +9,7 @@ if FILLED:
         """Ratio of RMS errors of every filling to each comparator's, and what is worth it."""
         input:
             concentrations="<results>/tables/concentrations.tsv",
+            units="<results>/units.tsv",
         output:
             table=reported("comparisons", "Effective transients"),
             dictionary="<results>/tables/comparisons.json",
@@ -28,6 +29,7 @@ if FILLED:
             code=code("comparisons"),
         shell:
             r"""
-            python -m mrs_synthesis.comparisons --concentrations {input.concentrations:q} --seed {params.seed} \
-                {params.flags:q} --output {output.table:q} --output-worth {output.worth:q} 2>&1 | tee {log:q}
+            python -m mrs_synthesis.comparisons --concentrations {input.concentrations:q} --units {input.units:q} \
+                --seed {params.seed} {params.flags:q} --output {output.table:q} --output-worth {output.worth:q} \
+                2>&1 | tee {log:q}
             """

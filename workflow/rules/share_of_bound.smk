@@ -9,6 +9,7 @@ if FILLED_PHANTOM:
         """RMS error against the truth beside the bound, the real transients alone and the controls, by n_real."""
         input:
             concentrations="<results>/tables/concentrations.tsv",
+            units="<results>/units.tsv",
             truth="<results>/tables/truth.tsv",
             bound="<results>/tables/bayes_bound.tsv",
         output:
@@ -28,7 +29,7 @@ if FILLED_PHANTOM:
             code=code("share_of_bound"),
         shell:
             r"""
-            python -m mrs_synthesis.share_of_bound --concentrations {input.concentrations:q} --truth {input.truth:q} \
-                --bound {input.bound:q} --seed {params.seed} {params.flags:q} --output {output.table:q} \
-                2>&1 | tee {log:q}
+            python -m mrs_synthesis.share_of_bound --concentrations {input.concentrations:q} --units {input.units:q} \
+                --truth {input.truth:q} --bound {input.bound:q} --seed {params.seed} {params.flags:q} \
+                --output {output.table:q} 2>&1 | tee {log:q}
             """
