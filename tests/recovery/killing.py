@@ -31,7 +31,15 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "workflow")]
 from workflow.conftest import CONFIG, Study, sheet_rows  # noqa: E402
 
 # Times and logs, and what holds them
-UNEQUAL = ("logs", "benchmarks", "tables/run_times.tsv", "report.html", "provenance.json", "ro-crate-metadata.json")
+UNEQUAL = (
+    "logs",
+    "benchmarks",
+    "tables/run_times.tsv",
+    "report.html",
+    "provenance.json",
+    "ro-crate-metadata.json",
+    "manifest.sha256",
+)
 # What a job has not finished yet, under its own name; nobody takes it for a result
 IN_WORK = ("status", "model/checkpoint")
 OWN_HIDDEN = (".bidsignore", ".snakemake_timestamp")

@@ -111,6 +111,39 @@ def test_a_disk_without_locks_is_told_and_work_goes_on(folder, monkeypatch, caps
     assert "no lock on" in capsys.readouterr().err
 
 
+HOLDER_ALONE = "import sys; from mrs_synthesis import writers; print(writers.only_run(sys.argv[1]))"
+HOLDER = """
+    import sys, time
+    from mrs_synthesis import writers
+    print(writers.only_run(*sys.argv[1:]), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_run_of_a_study_at_a_time_and_none_when_it_is_dead(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    call = [sys.executable, "-c", textwrap.dedent(HOLDER), "results/a"]
+    holder = subprocess.Popen(call, cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "True\n"
+    assert not writers.only_run("results/a") and not writers.only_run("results/../results/a", keep=False)
+    assert writers.only_run("results/b", keep=False)
+    writers.only_writer(["run results/a"])  # a job of this name waits for nobody
+    holder.kill()
+    holder.wait()
+    assert writers.only_run("results/a", keep=False)
+    second = subprocess.run([*call[:2], HOLDER_ALONE, "results/a"], cwd=folder, capture_output=True, text=True)
+    assert second.stdout == "True\n"  # whoever only asked keeps nobody out
+    assert writers.only_run("results/a")
+    second = subprocess.run([*call[:2], HOLDER_ALONE, "results/a"], cwd=folder, capture_output=True, text=True)
+    assert second.stdout == "False\n"
+
+
+def test_what_names_nothing_leaves_no_lock(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    writers.only_writer([])
+    assert not writers.FILE.exists()
+
+
 @pytest.mark.parametrize("told", ["RANK", fslmrs.GUARD])
 def test_programs_lock_what_they_put_out_but_not_what_they_start_themselves(monkeypatch, tmp_path, told):
     monkeypatch.chdir(tmp_path)

@@ -24,15 +24,14 @@ hybrid
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from mrs_synthesis import model_files
 from mrs_synthesis.assemble import subject_scale
-from mrs_synthesis.stage import InputError
 
 if TYPE_CHECKING:
     from mrs_synthesis.latent_density import LatentDensity
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from mrs_synthesis.vae import SpectrumVAE
 
 MODES = ("random", "interpolation", "hybrid")
-MODELS = ("paper", "subject")
 NOISE_SOURCE = {"NoiseSource": "NoiseSD of the replicate's real transients, inside and outside the model's window"}
 
 
@@ -70,22 +68,17 @@ class Generator(Protocol):
         """Return what a sidecar says of a mode and of the decoder's noise."""
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return a model's config.json.
+def read_config(folder: Path, training: Path | None = None) -> dict[str, Any]:
+    """Return a model's config.json; with the folder of a training set, check that the model was trained on it.
 
     Raises
     ------
     InputError
-        If there is none, or the model is of an unknown kind.
+        If there is none, the model is of an unknown kind, or it is another study's.
     """
-    path = Path(folder) / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if config.get("model") not in MODELS:
-            raise ValueError(f"model {config.get('model')!r}, expected {' or '.join(MODELS)}")
-        config["grid"]["ppm"]
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: no usable config of a model ({error}); train the model again") from None
+    config = model_files.read_config(folder)
+    if training is not None:
+        model_files.check_grid(folder, config, training)
     return config
 
 

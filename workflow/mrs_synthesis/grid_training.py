@@ -110,7 +110,8 @@ def write_part(training: Path, output: Path, *, n: int | None, without: str | No
     digest = write_spectra(Path(output) / "spectra.npy", len(rows), data.spectra.shape[1], blocks)
     index = data.index.iloc[rows].assign(row=np.arange(len(rows)))
     write_table(Path(output) / "index.tsv", index)
-    write_json(Path(output) / "grid.json", data.grid | {"spectra_sha256": digest})
+    grid = data.grid | {"part_of": data.hashes()["spectra.npy"]}  # a model of it may be used in the whole study
+    write_json(Path(output) / "grid.json", grid | {"spectra_sha256": digest})
     counts = index.groupby("split")["subject"].nunique()
     print(", ".join(f"{counts[split]} {split} subjects" for split in ("train", "validation")), flush=True)
 

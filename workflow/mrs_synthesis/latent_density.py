@@ -14,21 +14,21 @@ variances of 0. It is what EM raises and what chooses K.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrs_synthesis import seeds
-from mrs_synthesis.files import sha256, write_whole
+from mrs_synthesis import model_files, seeds
 from mrs_synthesis.stage import InputError
 
 if TYPE_CHECKING:
     from mrs_synthesis.training_set import TrainingSet
     from mrs_synthesis.vae import SpectrumVAE
 
-FILE = "density.npz"
+FILE = "density.safetensors"
 MAX_COMPONENTS = 8
 STARTS = 2  # k-means++ starts of each K; the best on the training codes is kept
 ITERATIONS = 100
@@ -337,15 +337,14 @@ def fit_to_model(model: SpectrumVAE, data: TrainingSet, folder: Path, seed: int)
 
 
 def save(folder: Path, density: LatentDensity) -> str:
-    """Write ``density.npz`` into a folder; return its SHA-256. Equal densities give equal bytes."""
-    path = Path(folder) / FILE
-    with write_whole(path) as temporary:
-        np.savez(temporary, **density.tensors())
-    return sha256(path)
+    """Write ``density.safetensors`` into a folder; return its SHA-256. Equal densities give equal bytes."""
+    names = json.dumps(density.sites.tolist()).encode()
+    arrays = density.tensors() | {"sites": np.frombuffer(names, np.uint8)}  # no tensor holds text
+    return model_files.write_arrays(Path(folder) / FILE, arrays)
 
 
 def load(folder: Path, config: dict[str, Any]) -> LatentDensity:
-    """Read ``density.npz`` beside a model whose config is given.
+    """Read ``density.safetensors`` beside a model whose config is given.
 
     Raises
     ------
@@ -355,10 +354,10 @@ def load(folder: Path, config: dict[str, Any]) -> LatentDensity:
     path = Path(folder) / FILE
     retrain = "train the model again, or use --prior standard"
     try:
-        found, expected = sha256(path), config["density_sha256"]
-        if found != expected:
-            raise ValueError(f"SHA-256 {found[:12]}..., config.json names {expected[:12]}...")
-        with np.load(path, allow_pickle=False) as arrays:
-            return LatentDensity.from_tensors(arrays)
+        arrays = model_files.read_arrays(path, config["density_sha256"])
+        sites = json.loads(arrays["sites"].tobytes())
+        model_files.check_names(sites, "sites")
+        return LatentDensity.from_tensors(arrays | {"sites": np.array(sites, str)})
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: no usable density of codes ({error}); {retrain}") from None
+        reason = model_files.one_line(error)
+        raise InputError(f"{path}: no usable density of codes ({reason}); {retrain}") from None

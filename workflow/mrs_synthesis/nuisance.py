@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrs_synthesis import donors, spectra, study_index, subset, wander
+from mrs_synthesis import donors, model_files, spectra, study_index, subset, wander
 from mrs_synthesis.stage import InputError, SkippedError, require, run
 
 FEWEST = 3  # subjects of a site, or of a vendor, for their own distribution
@@ -190,17 +190,16 @@ class NuisanceModel:
         } | ({"n_training_scans": self.n_scans} if self.n_scans > len(self.units) else {})
 
     def save(self, path: Path) -> None:
-        """Write the arrays to `path` (.npz), and everything else to a JSON file of the same stem."""
-        from mrs_synthesis.files import write_json, write_whole
+        """Write the arrays to `path` (.safetensors), and everything else to a JSON file of the same stem."""
+        from mrs_synthesis.files import write_json
 
         arrays = {f"water_{name}": array for name, array in self.water.arrays().items()}
         for name, track in self.tracks.items():
             arrays[f"{name}_subjects"] = track.subjects
             for part in ("sd", "coefficients", "errors"):
                 arrays[f"{name}_{part}"] = getattr(track.found, part)
-        with write_whole(path) as temporary:
-            np.savez(temporary, **arrays)
-        write_json(Path(path).with_suffix(".json"), self.summary())
+        digest = model_files.write_arrays(path, arrays)
+        write_json(Path(path).with_suffix(".json"), self.summary() | {"sha256": digest})
 
     @classmethod
     def load(cls, path: Path) -> NuisanceModel:
@@ -212,9 +211,8 @@ class NuisanceModel:
             If the files are not such a model.
         """
         try:
-            with np.load(require(path), allow_pickle=False) as file:
-                arrays = dict(file)
-            facts = json.loads(require(Path(path).with_suffix(".json")).read_text())
+            facts = model_files.read_object(require(Path(path).with_suffix(".json")))
+            arrays = model_files.read_arrays(require(path), facts["sha256"])
             if facts["format"] != FORMAT:
                 raise ValueError("of another version")
             tracks = {}
@@ -228,7 +226,8 @@ class NuisanceModel:
             n_scans = facts.get("n_training_scans", len(units))
             return cls(tuple(facts["conditions"]), units, facts["vendors"], tracks, donors.Donors(**water), n_scans)
         except (ValueError, KeyError, TypeError, OSError) as error:
-            raise InputError(f"{path}: no nuisance model ({error}); run the stage nuisance again") from None
+            reason = model_files.one_line(error)
+            raise InputError(f"{path}: no nuisance model ({reason}); run the stage nuisance again") from None
 
 
 def design(n_steps: int, n_conditions: int, start: int = 0) -> np.ndarray:

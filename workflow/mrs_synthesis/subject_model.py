@@ -16,7 +16,6 @@ chosen by the likelihood of the validation subjects. Conditions are rotated to (
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrs_synthesis.files import sha256, write_json, write_whole
+from mrs_synthesis import model_files
 from mrs_synthesis.stage import InputError
 
 if TYPE_CHECKING:
@@ -225,10 +224,8 @@ class SubjectModel:
 
 def save(folder: Path, model: SubjectModel, config: dict[str, Any]) -> str:
     """Write ``model.safetensors`` and ``config.json``, as `vae.save_model` does; return the weights' SHA-256."""
-    from safetensors.numpy import save_file
-
     sites = sorted(model.site_codes)
-    arrays = {
+    tensors = {
         "mean_real": model.mean.real,
         "mean_imaginary": model.mean.imag,
         "directions": model.directions.astype(np.float32),
@@ -237,13 +234,8 @@ def save(folder: Path, model: SubjectModel, config: dict[str, Any]) -> str:
         "site_shares": model.site_shares,
         "site_codes": np.array([model.site_codes[site] for site in sites]).reshape(len(sites), model.variances.size),
     }
-    folder = Path(folder)
-    with write_whole(folder / "model.safetensors") as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
-    digest = sha256(folder / "model.safetensors")
-    architecture = {"sites": sites, "n_subjects": model.n_subjects}
-    write_json(folder / "config.json", config | {"architecture": architecture, "weights_sha256": digest})
-    return digest
+    architecture = {"sites": sites, "n_subjects": model.n_subjects, "codes": model.variances.size}
+    return model_files.write(folder, tensors, config | {"architecture": architecture})
 
 
 def load(folder: Path | str) -> tuple[SubjectModel, dict[str, Any]]:
@@ -254,31 +246,35 @@ def load(folder: Path | str) -> tuple[SubjectModel, dict[str, Any]]:
     InputError
         If a file is missing, damaged, or of another kind of model.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    folder = Path(folder)
-    weights = folder / "model.safetensors"
-    retrain = "train the model again"
+    config = model_files.read_config(folder, "subject")
+    grid = config["grid"]
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if config.get("model") != "subject":
-            raise ValueError(f"it is a model {config.get('model')!r}, expected 'subject'")
-        found = sha256(weights)
-        if found != config["weights_sha256"]:
-            raise ValueError(f"SHA-256 {found[:12]}..., config.json names {config['weights_sha256'][:12]}...")
-        arrays, known = load_file(weights), config["architecture"]
-        model = SubjectModel(
-            arrays["mean_real"] + 1j * arrays["mean_imaginary"],
-            arrays["directions"].astype(float),
-            arrays["variances"],
-            arrays["spread"].astype(float),
-            arrays["site_shares"],
-            dict(zip(known["sites"], arrays["site_codes"], strict=True)),
-            known["n_subjects"],
-        )
-        if model.mean.shape != (len(config["grid"]["conditions"]), len(config["grid"]["ppm"])):
-            raise ValueError(f"weights of shape {model.mean.shape} do not fit the grid")
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise InputError(f"{weights}: {' '.join(str(error).split())}; {retrain}") from None
+        known = config["architecture"]
+        sites, n_subjects, codes = known["sites"], known["n_subjects"], known["codes"]
+        model_files.check_names(sites, "sites")
+        if type(n_subjects) is not int or type(codes) is not int or n_subjects < 1 or codes < 0:
+            raise ValueError(f"n_subjects {n_subjects}, codes {codes}")
+    except (LookupError, TypeError, ValueError) as error:
+        path, reason = Path(folder) / model_files.CONFIG, model_files.one_line(error)
+        raise InputError(f"{path}: no architecture of this model ({reason}); {model_files.RETRAIN}") from None
+    mean = len(grid["conditions"]), len(grid["ppm"])
+    layout = {
+        "mean_real": ("float64", mean),
+        "mean_imaginary": ("float64", mean),
+        "directions": ("float32", (codes, 2 * mean[0] * mean[1])),
+        "variances": ("float64", (codes,)),
+        "spread": ("float32", (codes, codes)),
+        "site_shares": ("float64", (codes,)),
+        "site_codes": ("float64", (len(sites), codes)),
+    }
+    arrays = model_files.read_tensors(folder, config, layout)
+    model = SubjectModel(
+        arrays["mean_real"] + 1j * arrays["mean_imaginary"],
+        arrays["directions"].astype(float),
+        arrays["variances"],
+        arrays["spread"].astype(float),
+        arrays["site_shares"],
+        dict(zip(sites, arrays["site_codes"], strict=True)),
+        n_subjects,
+    )
     return model, config

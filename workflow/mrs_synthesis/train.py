@@ -17,11 +17,11 @@ from mrs_synthesis.vae_training import Options, fit
 
 MODELS = ("paper", "subject")
 LIKELIHOODS = ("analytic", "learned", "plain", "known")
-OUTPUTS = ("model.safetensors", "config.json", "density.npz", "losses.csv", "losses.svg")  # of the model `paper`
+OUTPUTS = ("model.safetensors", "config.json", "density.safetensors", "losses.csv", "losses.svg")  # of `paper`
 # Modules that decide their bytes
 CODE = (
-    *("checkpoint", "files", "known_noise", "latent_density", "modelcard", "processes", "seeds", "train"),
-    *("training_set", "vae", "vae_training"),
+    *("checkpoint", "files", "known_noise", "latent_density", "model_files", "modelcard", "processes", "seeds"),
+    *("train", "training_set", "vae", "vae_training"),
 )
 NORMALISATION = "divided by max |mean edit-OFF or unedited spectrum| in 1.8-3.4 ppm of the subject"
 NOTE = "SYNTHETIC: what this model puts out is not measured"

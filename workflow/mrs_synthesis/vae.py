@@ -11,7 +11,6 @@ likelihood ``known``, the measured noise of each transient.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mrs_synthesis.files import sha256, write_json, write_whole
+from mrs_synthesis import model_files
 from mrs_synthesis.stage import InputError
 
 LIKELIHOODS = ("analytic", "learned", "plain", "known")
@@ -208,15 +207,9 @@ def architecture(model: SpectrumVAE, channels: Sequence[int], kernel: int) -> di
 
 
 def save_model(folder: Path, model: SpectrumVAE, config: dict[str, Any]) -> str:
-    """Write ``model.safetensors`` and ``config.json``, which holds `config` and the weights' SHA-256; return that."""
-    from safetensors.torch import save_file
-
-    folder = Path(folder)
-    with write_whole(folder / "model.safetensors") as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, temporary)
-    digest = sha256(folder / "model.safetensors")
-    write_json(folder / "config.json", config | {"weights_sha256": digest})
-    return digest
+    """Write ``model.safetensors`` and ``config.json``, which holds `config`, and return the weights' SHA-256."""
+    tensors = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+    return model_files.write(folder, tensors, config)
 
 
 def load_model(folder: Path | str) -> tuple[SpectrumVAE, dict[str, Any]]:
@@ -227,27 +220,23 @@ def load_model(folder: Path | str) -> tuple[SpectrumVAE, dict[str, Any]]:
     InputError
         If a file is missing, the weights are not those that the config names, or do not fit its architecture.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    weights = folder / "model.safetensors"
-    retrain = "train the model again"
+    config = model_files.read_config(folder, "paper")
+    path, grid = Path(folder) / model_files.CONFIG, config["grid"]
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        expected, found = config["weights_sha256"], sha256(weights)
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{folder}: no usable config.json and model.safetensors ({error}); {retrain}") from None
-    if found != expected:
-        raise InputError(f"{weights}: SHA-256 {found[:12]}..., config.json names {expected[:12]}...; {retrain}")
-    try:
-        if len(config["grid"]["ppm"]) != config["architecture"]["width"]:
-            raise ValueError(f"the grid has {len(config['grid']['ppm'])} points")
-        model = SpectrumVAE(**config["architecture"])
-        model.load_state_dict(load_file(weights))
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{weights}: weights do not fit config.json ({reason}); {retrain}") from None
+        with torch.device("meta"):  # takes no memory, whatever sizes the config states
+            model = SpectrumVAE(**config["architecture"])
+        if (model.width, model.conditions) != (len(grid["ppm"]), len(grid["conditions"])):
+            size = f"{len(grid['ppm'])} points, {len(grid['conditions'])} conditions"
+            raise ValueError(f"the grid has {size}, the model {model.width}, {model.conditions}")
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        reason = model_files.one_line(error)
+        raise InputError(f"{path}: no architecture of this model ({reason}); {model_files.RETRAIN}") from None
+    layout = {
+        name: (str(value.dtype).removeprefix("torch."), tuple(value.shape))
+        for name, value in model.state_dict().items()
+    }
+    tensors = model_files.read_tensors(folder, config, layout)
+    model.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()}, assign=True)
     if not math.isfinite(model.sigma):
-        raise InputError(f"{weights}: the decoder's SD is not finite; {retrain}")
+        raise InputError(f"{Path(folder) / model_files.WEIGHTS}: the decoder's SD is not finite; {model_files.RETRAIN}")
     return model.eval(), config

@@ -1,4 +1,7 @@
-"""One writer of a result at a time: a job waits for what a killed run of the workflow left running.
+"""One writer of a result at a time: one run of the workflow, and no job that an earlier run left.
+
+Snakemake's own lock is a file that a killed run leaves and that `--unlock` or `--nolock` pass over, also while the run
+goes on; two runs then delete and make each other's files. The lock of `only_run` ends with the run.
 
 Killing Snakemake does not end its jobs, here or on a cluster's nodes. The next run starts some of them again, perhaps
 with other settings: what the old job writes must not come after what the new one wrote. Locks of byte ranges are seen
@@ -26,15 +29,39 @@ def only_writer(names: Iterable[str]) -> None:
     Outside a folder of Snakemake's nothing is locked. Where a disk knows no locks, this is said, and work goes on:
     files are still written whole or not at all.
     """
-    if not FILE.parent.is_dir():
+    places = {_place(name): name for name in names}
+    if not places or not FILE.parent.is_dir():
         return
-    places = {int(hashlib.sha256(name.encode()).hexdigest()[:12], 16): name for name in names}
     try:
         file = os.open(FILE, os.O_RDWR | os.O_CREAT, 0o666)  # never closed: that would free all locks of this process
         for place in sorted(places):  # in one order, so that no two jobs wait for each other
             _lock(file, place, places[place])
     except OSError as error:
         print(f"no lock on {FILE} ({error}): end what a killed run left running before the next", file=sys.stderr)
+
+
+def only_run(results: Path | str, keep: bool = True) -> bool:
+    """Tell whether no other run of the workflow makes these results; keep others from it until this process ends.
+
+    Without `keep`, others are not kept from it. Where a disk knows no locks, the answer is yes.
+    """
+    place = _place(f"run {Path(results).resolve()}")
+    try:
+        FILE.parent.mkdir(exist_ok=True)
+        file = os.open(FILE, os.O_RDWR | os.O_CREAT, 0o666)  # never closed, as above
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):
+            return False
+        if not keep:
+            fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
+    except OSError as error:
+        print(f"no lock on {FILE} ({error}): start no second run in this folder", file=sys.stderr)
+    return True
+
+
+def _place(name: str) -> int:
+    return int(hashlib.sha256(name.encode()).hexdigest()[:12], 16)
 
 
 def _lock(file: int, place: int, name: str) -> None:

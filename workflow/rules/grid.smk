@@ -58,7 +58,7 @@ use rule train as grid_train with:
     output:
         model=f"{POINT}/model/model.safetensors",
         config=f"{POINT}/model/config.json",
-        density=f"{POINT}/model/density.npz",
+        density=f"{POINT}/model/density.safetensors",
         losses=f"{POINT}/model/losses.csv",
         figure=f"{POINT}/model/losses.svg",
     log:
@@ -105,7 +105,7 @@ use rule nuisance as grid_nuisance with:
         index="<results>/grid/training/{part}/index.tsv",
         grid="<results>/grid/training/{part}/grid.json",
     output:
-        model="<results>/grid/training/{part}/nuisance.npz",
+        model="<results>/grid/training/{part}/nuisance.safetensors",
         summary="<results>/grid/training/{part}/nuisance.json",
     log:
         "<results>/logs/grid/nuisance/{part}.log",
@@ -123,7 +123,7 @@ rule grid_cells:
         config=f"{POINT}/model/config.json",
         density=branch(
             lambda wildcards: GRID[wildcards.variant].model == "paper",
-            then=f"{POINT}/model/density.npz",
+            then=f"{POINT}/model/density.safetensors",
         ),
         nuisance=branch(NUISANCE, then=nuisance_of_part),
         index="<results>/training/index.tsv",

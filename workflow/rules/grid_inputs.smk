@@ -83,7 +83,7 @@ def nuisance_of_part(wildcards):
     """Return the tracks and water of the subjects that the variant was trained on."""
     part = GRID[wildcards.variant].part
     folder = f"grid/training/{part}" if part else "model"
-    return f"{RESULTS}/{folder}/nuisance.npz"
+    return f"{RESULTS}/{folder}/nuisance.safetensors"
 
 
 def of_points(stage):

@@ -9,7 +9,7 @@ rule nuisance:
         index="<results>/training/index.tsv",
         grid="<results>/training/grid.json",
     output:
-        model="<results>/model/nuisance.npz",
+        model="<results>/model/nuisance.safetensors",
         summary="<results>/model/nuisance.json",
     log:
         "<results>/logs/nuisance.log",

@@ -5,7 +5,7 @@ rule water_table:
     """Amplitude, phase, shift and width of the water by two-sample tests, and a classifier's accuracy."""
     input:
         scans=recorded("preprocess"),
-        model="<results>/model/nuisance.npz",
+        model="<results>/model/nuisance.safetensors",
         summary="<results>/model/nuisance.json",
         units="<results>/units.tsv",
         index="<results>/training/index.tsv",
