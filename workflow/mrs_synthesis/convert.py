@@ -1,7 +1,8 @@
 """Convert one subject's scan from a vendor's files to BIDS-style NIfTI-MRS, and check what it holds.
 
 Vendor files go through spec2nii; then the transients are arranged into edit conditions (OFF, ON), whose order is
-checked against the spectra, and a header without personal data is written.
+checked against the spectra, and a header without personal data is written (`mrs_synthesis.header`). Names of raw
+files, which may hold a person's, stay in the log.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
-import re
+import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs_synthesis import __version__, stage
-from mrs_synthesis.stage import InputError
+from mrs_synthesis.header import ON_REQUEST, converter, kept, without_names
+from mrs_synthesis.stage import InputError, SkippedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,15 +31,6 @@ FORMATS = (
 )  # fmt: skip
 EDIT_ORDERS = ("interleaved_on_off", "interleaved_off_on", "blocked_on_off", "blocked_off_on", "from_header")
 WATER_ROLES = ("ecc", "concentration", "both", "embedded", "none")
-# Header fields that say nothing about the person, the place or the day. Whatever else a file holds is left out.
-KEPT_FIELDS = (
-    "EchoTime", "RepetitionTime", "InversionTime", "MixingTime", "ExcitationFlipAngle", "TxOffset", "RxOffset",
-    "SpecFreqChemShift", "WaterSuppressed", "WaterSuppressionType", "SequenceTriggered", "Manufacturer",
-    "ManufacturersModelName", "SoftwareVersions", "TxCoil", "RxCoil", "SequenceName", "PatientPosition",
-    "ConversionMethod", "kSpace", "EditPulse", "ProcessingApplied",
-)  # fmt: skip
-LONGEST_TE_S = 1.0
-LONGEST_TR_S = 60.0
 EPILOG = """formats and what --metab is:
   siemens_dicom      folder with the .IMA or .dcm files of one series
   siemens_twix       .dat (coils and transients kept, oversampling kept)
@@ -83,6 +77,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--te-ms", type=float, help="echo time in ms, in place of the header's")
     parser.add_argument("--tr-ms", type=float, help="repetition time in ms, in place of the header's")
+    parser.add_argument(
+        "--keep-fields",
+        nargs="*",
+        default=[],
+        choices=ON_REQUEST,
+        metavar="FIELD",
+        help="header fields to keep as they are, although they may tell who was measured, or where: "
+        + ", ".join(ON_REQUEST),
+    )
     parser.add_argument("--output", required=True, type=Path, help="converted scan, <unit>_svs.nii.gz")
     parser.add_argument("--output-ref", type=Path, help="converted water reference, <unit>_mrsref.nii.gz")
     stage.add_status_argument(parser)
@@ -97,21 +100,44 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mrs_synthesis.scans import sidecar_path
 
     outputs = [path for path in (arguments.output, arguments.output_ref) if path is not None]
+
+    def work() -> dict[str, Any]:
+        try:
+            return convert(
+                metab=arguments.metab,
+                format_name=arguments.format,
+                output=arguments.output,
+                aux=arguments.aux,
+                water=arguments.water,
+                water_aux=arguments.water_aux,
+                water_role=role,
+                output_ref=arguments.output_ref,
+                edit_scheme=arguments.edit_scheme,
+                edit_order=arguments.edit_order,
+                te_ms=arguments.te_ms,
+                tr_ms=arguments.tr_ms,
+                keep_fields=arguments.keep_fields,
+            )
+        except InputError as error:
+            if arguments.status is None:
+                raise
+            # The log may name the files; the record goes to tables and the page
+            print(f"{arguments.unit}: {error}", file=sys.stderr)
+            files = {name: getattr(arguments, name) for name in ("metab", "aux", "water", "water_aux")}
+            raise InputError(without_names(str(error), files)) from error
+        except (OSError, MemoryError, SkippedError):
+            raise
+        except Exception as error:
+            if arguments.status is None:
+                raise
+            # A fault of the program: what it says may be what it read
+            frames = traceback.extract_tb(error.__traceback__)
+            print("".join(traceback.format_list(frames)), file=sys.stderr)
+            place = f"{Path(frames[-1].filename).name} line {frames[-1].lineno}"
+            raise RuntimeError(f"{type(error).__name__} in {place}") from None
+
     stage.run_subject(
-        lambda: convert(
-            metab=arguments.metab,
-            format_name=arguments.format,
-            output=arguments.output,
-            aux=arguments.aux,
-            water=arguments.water,
-            water_aux=arguments.water_aux,
-            water_role=role,
-            output_ref=arguments.output_ref,
-            edit_scheme=arguments.edit_scheme,
-            edit_order=arguments.edit_order,
-            te_ms=arguments.te_ms,
-            tr_ms=arguments.tr_ms,
-        ),
+        work,
         stage="convert",
         unit=arguments.unit,
         outputs=[*outputs, *map(sidecar_path, outputs)],
@@ -133,6 +159,7 @@ def convert(
     edit_order: str = "from_header",
     te_ms: float | None = None,
     tr_ms: float | None = None,
+    keep_fields: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Convert one scan, and its water reference unless `water_role` is ``"none"``; write both with sidecars.
 
@@ -142,6 +169,8 @@ def convert(
         Raw files (a folder for DICOM).
     te_ms, tr_ms
         Replace the header's times (ms).
+    keep_fields
+        Names of `header.ON_REQUEST`.
 
     Returns
     -------
@@ -153,7 +182,7 @@ def convert(
     InputError
         If the files cannot be read, contradict the arguments, or hold data that later stages would misread.
     """
-    from mrs_synthesis import editing
+    from mrs_synthesis import checks_raw, editing
     from mrs_synthesis.convert_formats import cut_points_before_echo, read_source
     from mrs_synthesis.scans import write_scan, write_sidecar
     from mrs_synthesis.sidecars import uri
@@ -165,17 +194,20 @@ def convert(
         if source.reference is None:
             raise InputError(f"{metab}: no water reference inside it; name a file in the column water, or state none")
         reference = type(source)(source.reference, files=source.files, command=source.command)
+    for one, name in ((source, str(metab)), (reference, str(water or metab))):
+        if one is not None:
+            checks_raw.check_frequency(one.main.frequency_mhz, name)
     cut_points_before_echo(source, reference)
     notes = list(source.notes)
 
     fids, order, more = editing.arrange(source.main, str(metab), edit_scheme, edit_order)
     notes += more
-    fids = _finite_transients(fids, str(metab), notes)
+    fids = checks_raw.whole_transients(fids, str(metab), notes)
     references = None
     if reference is not None:
         water_name = str(water or metab)
         references, _, _ = editing.arrange(reference.main, water_name, "merge", edit_order)
-        references = _finite_transients(references, water_name, notes)
+        references = checks_raw.whole_transients(references, water_name, notes)
         _check_pair(source.main, reference.main, str(metab), water_name)
         fids, references = _drop_silent_coils(fids, references, str(metab), notes)
         if turned := editing.align_signs(references):
@@ -184,6 +216,14 @@ def convert(
         fids, _ = _drop_silent_coils(fids, None, str(metab), notes)
 
     raw = source.main
+    raster = (raw.dwell_s, raw.frequency_mhz)
+    for signal, name in ((fids, str(metab)), (references, str(water or metab))):
+        if signal is not None:
+            checks_raw.check_clipped(signal, name)
+            checks_raw.check_decay(signal, *raster, name)
+    water_ratio = None
+    if references is not None:
+        water_ratio = round(checks_raw.check_water(references, *raster, str(water or metab)), 1)
     editing.check_axis(fids, raw.dwell_s, raw.frequency_mhz, str(metab))
     inverted = False
     if edit_scheme == "mega":
@@ -194,10 +234,15 @@ def convert(
             fids[second] *= -1
             notes.append(f"condition {('OFF', 'ON')[second]}, stored with opposite sign, multiplied by -1")
 
-    times = _times(source, str(metab), te_ms, tr_ms, notes)
-    scan = _scan(raw, fids, times, ("OFF", "ON") if edit_scheme == "mega" else ("UNEDITED",))
-    if references is not None:
-        _note_weak_water(fids, references, notes)
+    stated = {"EchoTime": te_ms, "RepetitionTime": tr_ms}
+    sampled = {"edited": edit_scheme == "mega", "sampled_s": fids.shape[-1] * raw.dwell_s}
+    times = checks_raw.times(_header_times(source), stated, str(metab), **sampled, notes=notes)
+    labelled = checks_raw.note_name(metab, times["EchoTime"], notes)
+    fields, more = kept(raw.header, keep_fields)
+    notes += more
+    for note in more:
+        print(f"{output.name}: {note}", file=sys.stderr)
+    scan = _scan(raw, fids, fields, times, ("OFF", "ON") if edit_scheme == "mega" else ("UNEDITED",))
     record = {
         "format": format_name,
         "n_transients": int(fids.shape[1]),
@@ -209,6 +254,8 @@ def convert(
         "te_ms": round(times["EchoTime"] * 1e3, 6),
         "tr_ms": round(times["RepetitionTime"] * 1e3, 6) if "RepetitionTime" in times else None,
         "water": int(references is not None),
+        "water_over_metabolites": water_ratio,
+        "te_in_name_ms": labelled,
         "notes": "; ".join(notes),
     }
     facts = {"ConversionNotes": notes}
@@ -219,27 +266,13 @@ def convert(
     write_scan(output, scan)
     write_sidecar(output, scan, [], **facts, **_provenance(source))
     if references is not None:
-        header_times = _times(reference, str(water or metab), te_ms, tr_ms, [])
-        water_scan = _scan(reference.main, references, header_times, ("UNEDITED",))
+        header_times = checks_raw.times(_header_times(reference), stated, str(water or metab), **sampled, notes=[])
+        fields, _ = kept(reference.main.header, keep_fields)
+        water_scan = _scan(reference.main, references, fields, header_times, ("UNEDITED",))
         water_scan.header["WaterSuppressed"] = False
         write_scan(output_ref, water_scan)
         write_sidecar(output_ref, water_scan, [], WaterRole=water_role, **_provenance(reference))
     return record
-
-
-def _finite_transients(fids: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
-    """Refuse NaN; leave out transients that are zero in any condition (a scan that was stopped)."""
-    import numpy as np
-
-    bad = np.count_nonzero(~np.isfinite(fids))
-    if bad:
-        raise InputError(f"{name}: {bad} points are NaN or infinite, expected numbers; convert it again or exclude it")
-    alive = np.any(fids != 0, axis=(2, 3)).all(axis=0)
-    if not alive.any():
-        raise InputError(f"{name}: all data are zero, expected a signal; exclude this scan")
-    if not alive.all():
-        notes.append(f"{np.count_nonzero(~alive)} of {alive.size} transients (per condition) are zero and left out")
-    return np.array(fids[:, alive])
 
 
 def _drop_silent_coils(
@@ -276,44 +309,13 @@ def _check_pair(scan: Raw, water: Raw, name: str, water_name: str) -> None:
             )
 
 
-def _note_weak_water(fids: np.ndarray, references: np.ndarray, notes: list[str]) -> None:
-    """Note a reference that is hardly larger than the scan: water suppression may have been left on."""
-    import numpy as np
+def _header_times(source: Source) -> dict[str, Any]:
+    """Return a scan's header, with the times of its BIDS sidecar where it has none, and without those that are texts.
 
-    strength = [np.abs(part[..., : part.shape[-1] // 64 + 1]).mean() for part in (fids, references)]
-    if strength[1] < 2 * strength[0]:
-        notes.append(
-            f"water reference only {strength[1] / strength[0]:.2g} times as strong as the scan: "
-            "was water suppression left on?"
-        )
-
-
-def _times(source: Source, name: str, te_ms: float | None, tr_ms: float | None, notes: list[str]) -> dict[str, float]:
-    """Return EchoTime and, if known, RepetitionTime in s."""
+    A text would be repeated by an error, and may be anything.
+    """
     header = {**_sidecar_times(source), **source.main.header}
-    times = {}
-    for key, override, longest, option in (
-        ("EchoTime", te_ms, LONGEST_TE_S, "te_ms"),
-        ("RepetitionTime", tr_ms, LONGEST_TR_S, "tr_ms"),
-    ):
-        value = header.get(key) if override is None else override * 1e-3
-        if value is None:
-            if key == "EchoTime":
-                raise InputError(f"{name}: no {key} in the header, needed to check the basis set; state {option}")
-            notes.append(f"{key} unknown")
-            continue
-        if not isinstance(value, int | float) or not 0 < value <= longest:
-            where = "in the header" if override is None else "stated"
-            raise InputError(f"{name}: {key} {value} s {where}, expected 0 to {longest:g} s; state {option} in ms")
-        if override is not None and key in header and not math.isclose(float(header[key]), value, rel_tol=1e-3):
-            notes.append(f"{key} {float(header[key]) * 1e3:g} ms in the header replaced by {override:g} ms")
-        times[key] = float(value)
-    if times.get("RepetitionTime", math.inf) < times["EchoTime"]:
-        raise InputError(
-            f"{name}: RepetitionTime {times['RepetitionTime']:g} s is shorter than EchoTime {times['EchoTime']:g} s; "
-            "state te_ms and tr_ms"
-        )
-    return times
+    return {key: value for key, value in header.items() if not (key.endswith("Time") and isinstance(value, str))}
 
 
 def _sidecar_times(source: Source) -> dict[str, Any]:
@@ -332,27 +334,13 @@ def _sidecar_times(source: Source) -> dict[str, Any]:
     return {key: content[key] for key in ("EchoTime", "RepetitionTime") if key in content}
 
 
-def _scan(raw: Raw, fids: np.ndarray, times: dict[str, float], conditions: tuple[str, ...]) -> Scan:
-    """Return the scan with a header of `KEPT_FIELDS` only."""
+def _scan(
+    raw: Raw, fids: np.ndarray, header: dict[str, Any], times: dict[str, float], conditions: tuple[str, ...]
+) -> Scan:
     from mrs_synthesis.scans import Scan
 
-    header = {key: raw.header[key] for key in KEPT_FIELDS if key in raw.header} | times
-    if not 0 < header.get("InversionTime", 0) < LONGEST_TR_S:  # 0 means none; spec2nii leaves that of SPAR in ms
-        header.pop("InversionTime", None)
-    if not header.get("MixingTime"):
-        header.pop("MixingTime", None)
-    if "ProcessingApplied" in header:
-        header["ProcessingApplied"] = [
-            {key: _without_folders(str(value)) for key, value in step.items() if key != "Time"}
-            for step in header["ProcessingApplied"]
-        ]
     dimensions = ("DIM_COIL", "DIM_DYN") if "DIM_COIL" in raw.tags else ("DIM_DYN",)
-    return Scan(fids, raw.frequency_mhz, raw.dwell_s, header, conditions, raw.affine, dimensions)
-
-
-def _without_folders(text: str) -> str:
-    """Reduce the paths in a text to their last part: folders name people and places."""
-    return re.sub(r"(?:[A-Za-z]:)?(?:[^\s'\",=()/\\]*[/\\])+", "", text)
+    return Scan(fids, raw.frequency_mhz, raw.dwell_s, header | times, conditions, raw.affine, dimensions)
 
 
 def _provenance(source: Source) -> dict[str, Any]:
@@ -364,7 +352,7 @@ def _provenance(source: Source) -> dict[str, Any]:
         digest.update(bytes.fromhex(sha256(file)))
     tools = [{"Name": "mrs-synthesis", "Version": __version__}]
     if source.command:
-        version = str(source.main.header.get("ConversionMethod", "")).removeprefix("spec2nii v")
+        version = (converter(source.main.header.get("ConversionMethod")) or "").removeprefix("spec2nii v")
         tools.append({"Name": "spec2nii", "Version": version, "Description": source.command})
     return {
         "GeneratedBy": tools,

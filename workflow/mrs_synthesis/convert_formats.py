@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from mrs_synthesis.header import dimension, edit_conditions
 from mrs_synthesis.scans import NIFTI_MRS_CODE
 from mrs_synthesis.stage import InputError, not_killed
 
@@ -31,9 +34,12 @@ SUFFIXES = {
     "nifti_mrs": (".nii", ".nii.gz"),
 }
 FORMATS = tuple(SUFFIXES)
+KNOWN_SUFFIXES = {".spar", ".list", *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)}
 MAIN_OUTPUTS = ("", "_STD_0")  # what spec2nii appends to the name of the water-suppressed scan
 # ... and of references inside the same file, best first: GE, Siemens XA and CMRR sequences, Philips data/list
 REFERENCE_OUTPUTS = ("_ref", "_ref_ecc", "_ecc", "_quant", "_ref_no_ovs", "_vapor_ovs_rfoff", "_rf_off", "_STD_1")
+# Python's own errors that speak of types and of the program's own names, not of what a file holds
+HARMLESS = re.compile(r"(AttributeError|TypeError|IndexError|EOFError|struct\.error|ModuleNotFoundError): .*")
 IGNORED_OUTPUTS = ("_rf_grads_ovs_off", "_NOI", "_phasecorr")
 
 
@@ -98,7 +104,7 @@ def read_source(path: Path, format_name: str, aux: Path | None = None) -> Source
         outputs, patched = _spec2nii(path, format_name, arguments, Path(folder))
         source = _sort_outputs(path, outputs)
     # What stands in sidecars must not name the files: their names can hold names of people
-    names = {str(file): f"<file{file.suffix}>" for file in files}
+    names = {str(file): f"<file{file.suffix if file.suffix.lower() in KNOWN_SUFFIXES else ''}>" for file in files}
     names[str(path)] = "<folder>" if path.is_dir() else f"<scan{path.suffix}>"
     source.files = files
     source.command = " ".join(["spec2nii", *(names.get(argument, argument) for argument in arguments)])
@@ -133,15 +139,21 @@ def load_raw(path: Path, label: Path | None = None) -> Raw:
         header = json.loads(texts[0].decode() if isinstance(texts[0], bytes) else texts[0])
         frequency = float(np.ravel(header.pop("SpectrometerFrequency"))[0])
         nucleus = str(np.ravel(header.pop("ResonantNucleus"))[0])
-    except (ValueError, KeyError, AttributeError, IndexError) as error:
+    except KeyError as error:
         raise InputError(f"{label}: MRS header extension without {error}; convert it again") from None
+    except (ValueError, TypeError, AttributeError, IndexError):
+        raise InputError(
+            f"{label}: MRS header extension that is no JSON object with SpectrometerFrequency in MHz and "
+            "ResonantNucleus; convert it again"
+        ) from None
     if nucleus != "1H":
-        raise InputError(f"{label}: nucleus {nucleus}, expected 1H; leave this scan out of the study")
+        known = nucleus if re.fullmatch(r"\d{1,3}[A-Z][a-z]?", nucleus) else "of another name"
+        raise InputError(f"{label}: nucleus {known}, expected 1H; leave this scan out of the study")
     if stored.ndim < 4 or stored.shape[:3] != (1, 1, 1):
         raise InputError(f"{label}: shape {stored.shape}, expected one voxel (1, 1, 1, points, ...)")
     data = np.conj(stored.reshape(stored.shape[3:])).astype(np.complex64)
-    tags = [header.get(f"dim_{axis + 5}") for axis in range(data.ndim - 1)]
-    tag_headers = [header.get(f"dim_{axis + 5}_header") or {} for axis in range(data.ndim - 1)]
+    tags = [dimension(header.get(f"dim_{axis + 5}")) for axis in range(data.ndim - 1)]
+    tag_headers = [edit_conditions(header.get(f"dim_{axis + 5}_header")) for axis in range(data.ndim - 1)]
     header = {key: value for key, value in header.items() if not key.startswith("dim_")}
     unit = {8: 1.0, 16: 1e-3, 24: 1e-6}.get(int(image.header["xyzt_units"]) & 56, 1.0)
     dwell = float(f"{float(image.header['pixdim'][4]) * unit:.7g}")  # stored in single precision
@@ -277,13 +289,29 @@ def _spec2nii(path: Path, format_name: str, arguments: list[str], folder: Path) 
             notes = ["empty PatientWeight filled in a temporary copy"]
     outputs = sorted(folder.glob("raw*.nii.gz"))
     if code or not outputs:
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        reason = lines[-1] if lines else "it wrote nothing"
+        reason = without_content(said) or "it wrote nothing"
         raise InputError(
             f"{path}: spec2nii could not read it as {format_name} ({reason}); "
             "check that the file is complete, holds single-voxel spectroscopy, and that its format is right"
         )
     return {file.name.removeprefix("raw").removesuffix(".nii.gz"): load_raw(file, path) for file in outputs}, notes
+
+
+def without_content(said: str) -> str:
+    """Return why spec2nii ended, from what it said on stderr, without what it read: that may be a patient's name.
+
+    The kind of error and the place in the program; what an error says only where it speaks of the program.
+    """
+    lines = [line for line in said.splitlines() if line.strip()]
+    places = re.findall(r'File "[^"]*?(\w+\.py)", line (\d+)', said)
+    errors = [
+        line for line in lines if re.match(r"([\w.]*(Error|Exception|Exit)\b|(spec2nii|mapvbvd)\.[\w.]+: )", line)
+    ]
+    if not places or not errors:
+        return "it says why when run alone" if lines else ""
+    kind, _, about = errors[-1].partition(": ")
+    is_own = HARMLESS.fullmatch(errors[-1]) or (kind == "KeyError" and any(about in line for line in lines[-3:-1]))
+    return f"{errors[-1] if is_own else kind.rsplit('.', 1)[-1]}, {places[-1][0]} line {places[-1][1]}"
 
 
 def _fill_patient_weight(path: Path, folder: Path) -> bool:
@@ -292,17 +320,19 @@ def _fill_patient_weight(path: Path, folder: Path) -> bool:
 
     folder.mkdir()
     filled = False
-    for number, file in enumerate(sorted(path.rglob("*")) if path.is_dir() else [path]):
-        if not file.is_file():
-            continue
-        try:
-            content = pydicom.dcmread(file)
-        except pydicom.errors.InvalidDicomError:
-            continue
-        if content.get("PatientWeight", 0) is None:
-            content.PatientWeight = "0"
-            filled = True
-        content.save_as(folder / f"{number:06d}.dcm")
+    with warnings.catch_warnings():  # they would tell values
+        warnings.simplefilter("ignore")
+        for number, file in enumerate(sorted(path.rglob("*")) if path.is_dir() else [path]):
+            if not file.is_file():
+                continue
+            try:
+                content = pydicom.dcmread(file)
+            except pydicom.errors.InvalidDicomError:
+                continue
+            if content.get("PatientWeight", 0) is None:
+                content.PatientWeight = "0"
+                filled = True
+            content.save_as(folder / f"{number:06d}.dcm")
     return filled
 
 

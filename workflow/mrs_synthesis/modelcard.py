@@ -38,9 +38,9 @@ tags:
 
 # Variational autoencoder for magnetic resonance spectra
 
-**Everything that this model puts out is SYNTHETIC.** Its spectra are not measurements, carry no information on a
-patient beyond the transients that they were made from, and must not be used for diagnosis. Keep the word SYNTHETIC
-with every file, figure and number that derives from them.
+**Everything that this model puts out is SYNTHETIC.** Its spectra are not measurements, and must not be used for
+diagnosis. What they tell of a person comes from the transients that they were made from and from the subjects that the
+model was trained on. Keep the word SYNTHETIC with every file, figure and number that derives from them.
 
 ## What it is
 
@@ -78,6 +78,12 @@ after {patience} without a better validation loss. {epochs_run} epochs were run;
   from one transient to the next are reproduced worst.
 {missed}- It knows only the sites, sequences and editing that it was trained on.
 
+## Privacy
+
+No header, name, day or file name is in these files: the weights are made of spectra and of the labels of sites and edit
+conditions. They are still derived from the spectra of {people}, the more tellingly the fewer they
+are, and the terms of those data hold for the weights and for what they make.
+
 ## Memorisation
 
 {memorisation}
@@ -85,8 +91,8 @@ after {patience} without a better validation loss. {epochs_run} epochs were run;
 ## Use
 
 `python -m mrs_synthesis.synthesise --help`, or `mrs_synthesis.vae.load_model(folder)`. `config.json` holds the
-architecture, the ppm grid, the normalisation and the SHA-256 of `model.safetensors`. `density.npz` holds the Gaussian
-mixture of the training codes from which `--prior fitted` draws.
+architecture, the ppm grid, the normalisation and the SHA-256 of `model.safetensors`, {sha256}.
+`density.safetensors` holds the Gaussian mixture of the training codes from which `--prior fitted` draws.
 """
 
 
@@ -110,9 +116,9 @@ tags:
 
 # Gaussian model of subjects' magnetic resonance spectra
 
-**Everything that this model puts out is SYNTHETIC.** Its spectra are not measurements, carry no information on a
-patient beyond the transients that they were made from, and must not be used for diagnosis. Keep the word SYNTHETIC
-with every file, figure and number that derives from them.
+**Everything that this model puts out is SYNTHETIC.** Its spectra are not measurements, and must not be used for
+diagnosis. What they tell of a person comes from the transients that they were made from and from the subjects that the
+model was trained on. Keep the word SYNTHETIC with every file, figure and number that derives from them.
 
 ## What it is
 
@@ -146,6 +152,12 @@ The validation subjects chose that this prior counts for {strength}. Between sit
 - What varies between the transients of one scan is not in it: noise, water, shifts and phases are added as measured.
 - It knows only the sites, sequences and editing that it was fitted to.
 
+## Privacy
+
+No header, name, day or file name is in these files: the weights are made of spectra and of the labels of sites and edit
+conditions. They are still derived from the spectra of {people}, the more tellingly the fewer they
+are, and the terms of those data hold for the weights and for what they make.
+
 ## Memorisation
 
 {memorisation}
@@ -153,7 +165,7 @@ The validation subjects chose that this prior counts for {strength}. Between sit
 ## Use
 
 `python -m mrs_synthesis.synthesise --help`, or `mrs_synthesis.subject_model.load(folder)`. `config.json` holds the ppm
-grid, the normalisation and the SHA-256 of `model.safetensors`.
+grid, the normalisation and the SHA-256 of `model.safetensors`, {sha256}.
 """
 
 TRIAL_COLUMNS = ("prior_strength", "train_log_likelihood", "validation_log_likelihood")
@@ -171,7 +183,10 @@ def _counts(training: dict[str, Any]) -> dict[str, str]:
             " **The splits are within subjects:** the same people are in all of them, so results say nothing about "
             "people whom the model has not seen."
         )
-    return {"counts": counts, "within": within, "split_unit": training["split_unit"], "sites": training["sites"]}
+    subjects = training["counts"]["train"]["subjects"]
+    people = f"{subjects} training subject{'s' * (subjects != 1)}"
+    own = {key: training[key] for key in ("split_unit", "sites")}
+    return {"people": people, "counts": counts, "within": within} | own
 
 
 def _subject_fields(config: dict[str, Any]) -> dict[str, Any]:
@@ -272,6 +287,7 @@ def card(config: dict[str, Any], verdicts: dict[str, Any] | None) -> str:
         conditions=", ".join(config["grid"]["conditions"]),
         seed=config["training"]["options"]["seed"],
         memorisation=memorisation(verdicts),
+        sha256=config["weights_sha256"],
     )
 
 

@@ -67,6 +67,27 @@ LABELS = {
 }
 
 
+STATEMENT = "SYNTHETIC: made by a model, not measured. Not for diagnosis."
+MEMORISATION = (
+    "Whether synthetic spectra are copies of training spectra: tables/memorisation.tsv and the model card "
+    "(model/README.md) of the study, about its own model"
+)
+
+
+def model_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the sidecar of whatever a model made says of the model, from the model's config.json."""
+    counts = config.get("training", {}).get("counts", {}).get("train")
+    trained = {"TrainingSet": {name.capitalize(): number for name, number in counts.items()}} if counts else {}
+    return {
+        "Synthetic": True,
+        "SyntheticStatement": STATEMENT,
+        "Model": config["model"],
+        "ModelSHA256": config["weights_sha256"],
+        **trained,
+        "Memorisation": MEMORISATION,
+    }
+
+
 def uri(source: Path | str, output: Path | str) -> str:
     """Return what `Sources` calls a file: a BIDS URI if it lies in a dataset, else its path relative to `output`.
 

@@ -1,5 +1,12 @@
 """Vendor files to NIfTI-MRS with edit conditions ordered (OFF, ON)."""
 
+if workflow.is_main_process and config["convert"]["keep_fields"]:
+    print(
+        f"WARNING: convert: keep_fields: {', '.join(config['convert']['keep_fields'])} stay in the headers of converted "
+        "scans and may tell who was measured, or where",
+        file=sys.stderr,
+    )
+
 
 rule units:
     """The units of the sample sheet, checked, with their split."""
@@ -64,10 +71,11 @@ rule convert:
             ],
         ),
         scan=f"{RAW}_svs.nii.gz",
+        flags=flags({key: value or None for key, value in config["convert"].items()}),
     shell:
         r"""
         python -m mrs_synthesis.shard {params.shard:q} --record {output:q} \
-            -- convert %own --output {params.scan:q} 2>&1 | tee {log:q}
+            -- convert %own --output {params.scan:q} {params.flags:q} 2>&1 | tee {log:q}
         """
 
 
