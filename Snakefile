@@ -27,6 +27,7 @@ include: "workflow/rules/quantify.smk"
 include: "workflow/rules/engine_agreement_inputs.smk"
 include: "workflow/rules/engine_agreement.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/checks.smk"
 include: "workflow/rules/comparisons.smk"
 include: "workflow/rules/mixed_model.smk"
 include: "workflow/rules/quality_table.smk"
@@ -44,6 +45,7 @@ include: "workflow/rules/bids.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/run_times.smk"
 include: "workflow/rules/provenance.smk"
+include: "workflow/rules/manifest.smk"
 include: "workflow/rules/alignment_study.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/training_use.smk"
@@ -88,6 +90,7 @@ rule all:
         "<results>/rawdata/dataset_description.json",
         "<results>/derivatives/dataset_description.json",
         "<results>/provenance.json",
+        "<results>/manifest.sha256",
         ["<results>/tables/grid.tsv", "<results>/figures/grid.svg"]
         if "grid" in config
         else [],

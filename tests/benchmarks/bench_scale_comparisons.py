@@ -174,7 +174,7 @@ def words_of(stage: str, folder: Path, n_subjects: int) -> list[str]:
     more = {
         "memorisation": {"verdicts": folder / "verdicts.json"},
         "fidelity": {"embedding": folder / "embedding.tsv"},
-        "water_table": {"nuisance": folder / "nuisance.npz", "lines": folder / "lines.tsv"},
+        "water_table": {"nuisance": folder / "nuisance.safetensors", "lines": folder / "lines.tsv"},
     }
     flags |= more.get(stage, {})
     return [stage, *(str(w) for key, value in flags.items() for w in (f"--{key}", value))]
@@ -219,7 +219,7 @@ def main() -> None:
             folder = Path(name) / str(size)
             write_study(folder, size)
             for stage in a.stages:
-                if stage == "water_table" and not (folder / "nuisance.npz").exists():
+                if stage == "water_table" and not (folder / "nuisance.safetensors").exists():
                     measure(words_of("nuisance", folder, size), folder / "nuisance.log")
                 seconds, peak = measure(words_of(stage, folder, size), folder / f"{stage}.log")
                 found[stage]["cpu_s"].append(round(seconds, 2))

@@ -205,6 +205,7 @@ def trained(tmp_path):
     grid = {"ppm": ppm.tolist(), "conditions": ["UNEDITED"], "split_unit": "subject"}
     grid |= {"n_points": points, "dwell_s": dwell, "frequency_mhz": frequency}
     subject_model.save(tmp_path / "model", model, {"model": "subject", "grid": grid})
+    write_json(tmp_path / "grid.json", grid)
     header = {"EchoTime": 0.035, "PatientName": "somebody"}
     write_scan(tmp_path / "scan.nii.gz", Scan(np.ones((1, 1, 1, points), complex), frequency, dwell, header))
     (tmp_path / "failed.nii.gz").write_text("")
@@ -213,6 +214,7 @@ def trained(tmp_path):
 
 def draw(folder, site="A", scans=("failed", "scan"), draws=400, seed=1):
     words = ["draws", "--unit", site, "--site", site, "--model", str(folder / "model"), "--seed", str(seed)]
+    words += ["--training", str(folder)]
     words += ["--scans", *(str(folder / f"{name}.nii.gz") for name in scans), "--draws", str(draws)]
     cohort.main([*words, "--output", str(folder / "out.nii.gz"), "--index", str(folder / "out.tsv")])
     return read_scan(folder / "out.nii.gz")
@@ -252,6 +254,10 @@ def test_draws_refuse_what_they_cannot_use(trained):
     with pytest.raises(InputError, match="train the model again") as error:
         draw(folder)
     assert "\n" not in str(error.value)
+    write_json(folder / "model" / "config.json", config)
+    write_json(folder / "grid.json", config["grid"] | {"frequency_mhz": 127.7})
+    with pytest.raises(InputError, match=r"trained on another study \(other frequency_mhz\)"):
+        draw(folder)
 
 
 def test_the_paper_s_model_draws_from_its_prior(tmp_path):

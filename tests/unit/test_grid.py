@@ -86,7 +86,7 @@ def test_part_without_a_site_has_no_row_of_it_and_the_spectra_of_its_rows(traini
     whole, part = TrainingSet(training), TrainingSet(tmp_path / "part")
     assert set(part.index["site"]) == {"B"} and part.index["split"].eq("train").sum() == 3 * 4
     digest = hashlib.sha256((tmp_path / "part" / "spectra.npy").read_bytes()).hexdigest()
-    assert part.grid == whole.grid | {"spectra_sha256": digest}
+    assert part.grid == whole.grid | {"spectra_sha256": digest, "part_of": whole.hashes()["spectra.npy"]}
     keys = ["unit", "condition", "transient"]
     origin = part.index.merge(whole.index, on=keys, suffixes=("", "_whole"), validate="one_to_one")
     np.testing.assert_array_equal(part.spectra[origin["row"]], whole.spectra[origin["row_whole"]])

@@ -139,7 +139,10 @@ def study(tmp_path, model="subject", n=30, sd=0.05):
     names = [row[2] for row in units]
     true = pd.DataFrame({"subject": names, "metabolite": "Ins", "per_tcr": [*truth, *[1.0] * 5]})
     write_table(tmp_path / "truth.tsv", true)
-    write_json(tmp_path / "model" / "config.json", {"model": model, "grid": {"ppm": [0.0, 1.0]}})
+    grid = {"ppm": [0.0, 1.0], "conditions": ["OFF"]}
+    config = {"model": model, "format": 1, "grid": grid, "weights_sha256": "0" * 64}
+    write_json(tmp_path / "model" / "config.json", config)
+    write_json(tmp_path / "training" / "grid.json", grid)
     return truth, real
 
 
@@ -270,8 +273,8 @@ def scan(tmp_path):
     )
     grid = {"ppm": ppm.tolist(), "conditions": ["UNEDITED"], "split_unit": "subject"}
     subject_model.save(tmp_path / "model", model, {"model": "subject", "grid": grid})
+    write_json(tmp_path / "training" / "grid.json", grid)
     rows = [("sub-t0_acq-x", "A", k, "train", 1.0) for k in range(4)]
-    (tmp_path / "training").mkdir()
     write_table(
         tmp_path / "training" / "index.tsv", pd.DataFrame(rows, columns=["unit", "site", "transient", "split", "scale"])
     )

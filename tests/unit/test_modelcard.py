@@ -47,7 +47,7 @@ def run(folder, config=CONFIG, verdicts=VERDICTS):
 def test_the_card_of_a_model_of_subjects_says_what_it_is_and_whether_it_copies(tmp_path):
     text = run(tmp_path)
     assert text.startswith("---\nlibrary_name: numpy\n")
-    for words in ("SYNTHETIC", "| train | 8 | 8 | 600 | 1200 |", "30 subjects", "OFF, ON", "Sites: 2."):
+    for words in ("SYNTHETIC", "| train | 8 | 8 | 600 | 1200 |", "30 subjects", "OFF, ON", "Sites: 2.", "`, abc."):
         assert words in text
     assert "- copier_0: copies training spectra (median distance times 0.420)." in text
     assert "- random, decoder sampled: not nearer (median distance times 0.999)." in text
@@ -55,6 +55,7 @@ def test_the_card_of_a_model_of_subjects_says_what_it_is_and_whether_it_copies(t
     assert "lines of 2 metabolites of a basis set" in text
     alone = run(tmp_path, CONFIG | {"training": CONFIG["training"] | {"metabolites": []}})
     assert "Nothing but the training subjects" in alone and "basis set" not in alone
+    assert "derived from the spectra of 8 training subjects," in text
 
 
 def test_one_subject_and_splits_within_it_are_said(tmp_path):

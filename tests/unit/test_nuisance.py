@@ -6,7 +6,7 @@ import fake_water
 import numpy as np
 import pytest
 
-from mrs_synthesis import donors, nuisance, spectra
+from mrs_synthesis import donors, model_files, nuisance, spectra
 from mrs_synthesis.stage import InputError
 
 RASTER = {"n_points": fake_water.POINTS, "dwell_s": fake_water.DWELL, "frequency_mhz": fake_water.FREQUENCY}
@@ -174,13 +174,13 @@ def test_no_transient_is_a_copy(model, study):
 
 
 def test_same_seed_same_bytes_and_a_saved_model_is_the_model(model, tmp_path):
-    model.save(tmp_path / "a.npz")
-    again = nuisance.NuisanceModel.load(tmp_path / "a.npz")
+    model.save(tmp_path / "a.safetensors")
+    again = nuisance.NuisanceModel.load(tmp_path / "a.safetensors")
     for name in ("shift_hz", "phase_rad", "water_fid"):
         assert np.array_equal(getattr(draw(model, 8), name), getattr(draw(again, 8), name))
         assert not np.array_equal(getattr(draw(model, 8), name), getattr(draw(model, 9), name))
-    again.save(tmp_path / "b.npz")
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    again.save(tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
 def test_a_new_site_takes_the_subjects_of_the_vendor_it_is_said_to_have(model):
@@ -193,8 +193,8 @@ def test_a_new_site_takes_the_subjects_of_the_vendor_it_is_said_to_have(model):
 def test_averaged_data_has_water_but_no_tracks(tmp_path):
     group = subjects(np.random.default_rng(10), n_conditions=1, n_transients=1)
     fake_water.write_study(tmp_path, group, conditions=("UNEDITED",))
-    nuisance.main(fake_water.words(tmp_path, output=tmp_path / "model.npz"))
-    model = nuisance.NuisanceModel.load(tmp_path / "model.npz")
+    nuisance.main(fake_water.words(tmp_path, output=tmp_path / "model.safetensors"))
+    model = nuisance.NuisanceModel.load(tmp_path / "model.safetensors")
     assert model.summary()["state"].startswith("no tracks")
     drawn = draw(model, n=3)
     assert not drawn.shift_hz.any() and not drawn.phase_rad.any()
@@ -233,10 +233,13 @@ def test_missing_transients_leave_the_others_in_their_place():
 
 
 def test_foreign_files_are_refused(study, tmp_path):
-    np.savez(tmp_path / "model.npz", nothing=np.zeros(1))
-    (tmp_path / "model.json").write_text("{}")
+    digest = model_files.write_arrays(tmp_path / "model.safetensors", {"nothing": np.zeros(1)})
+    for text in ("{}", "[]", "no JSON", f'{{"format": {nuisance.FORMAT}, "sha256": "{digest}"}}'):
+        (tmp_path / "model.json").write_text(text)
+        with pytest.raises(InputError, match="no nuisance model"):
+            nuisance.NuisanceModel.load(tmp_path / "model.safetensors")
     with pytest.raises(InputError, match="no nuisance model"):
-        nuisance.NuisanceModel.load(tmp_path / "model.npz")
+        nuisance.NuisanceModel.load(tmp_path / "model.safetensors")
     (tmp_path / "x_svs.json").write_text("{}")
     np.savez(tmp_path / "x_nuisance.npz", nothing=np.zeros(1))
     with pytest.raises(InputError, match="preprocess again"):
@@ -252,9 +255,9 @@ def test_of_many_scans_some_of_every_site_make_the_model(study, model, monkeypat
     assert few.units == tuple(unit for unit in model.units if unit in few.units)  # in the order of all
     assert few.summary()["n_training_scans"] == 8
     assert "n_training_scans" not in model.summary()
-    few.save(tmp_path / "few.npz")
-    model.save(tmp_path / "all.npz")
-    assert nuisance.NuisanceModel.load(tmp_path / "few.npz").n_scans == 8
-    assert (tmp_path / "few.npz").stat().st_size < (tmp_path / "all.npz").stat().st_size
+    few.save(tmp_path / "few.safetensors")
+    model.save(tmp_path / "all.safetensors")
+    assert nuisance.NuisanceModel.load(tmp_path / "few.safetensors").n_scans == 8
+    assert (tmp_path / "few.safetensors").stat().st_size < (tmp_path / "all.safetensors").stat().st_size
     large, small = (np.median(first_points(few, site, 20)) for site in "BA")
     assert large > 4 * small

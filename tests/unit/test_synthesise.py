@@ -51,6 +51,7 @@ def study(tmp_path_factory):
     (folder / "training").mkdir()
     columns = ["unit", "site", "transient", "split", "scale"]
     write_table(folder / "training" / "index.tsv", pd.DataFrame(rows, columns=columns))
+    write_json(folder / "training" / "grid.json", grid)
     header = {"EchoTime": 0.068, "RepetitionTime": 2.0, "PatientName": "nobody"}
     scan = Scan(fids(np.random.default_rng(0))[:, :, None], FREQUENCY, DWELL, header, ("OFF", "ON"))
     write_scan(folder / f"{UNIT}_desc-preproc_svs.nii.gz", scan)

@@ -187,7 +187,7 @@ def test_killed_run_ends_like_an_undisturbed_one(tmp_path):
     again = subprocess.run(killed, env=environment, check=True, capture_output=True, text=True)
     assert "resumed after epoch" in again.stdout
     assert "epoch 1/8" not in again.stdout
-    for name in ("model.safetensors", "density.npz", "config.json", "losses.csv", "losses.svg"):
+    for name in ("model.safetensors", "density.safetensors", "config.json", "losses.csv", "losses.svg"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
@@ -269,7 +269,7 @@ def test_known_noise_resumes_to_the_same_bytes(known, monkeypatch):
         train.main(command(folder, folder / "again", *options))
     monkeypatch.undo()
     train.main(command(folder, folder / "again", *options))
-    for name in ("model.safetensors", "density.npz", "config.json", "losses.csv", "losses.svg"):
+    for name in ("model.safetensors", "density.safetensors", "config.json", "losses.csv", "losses.svg"):
         assert (folder / "again" / name).read_bytes() == (folder / "whole" / name).read_bytes(), name
 
 

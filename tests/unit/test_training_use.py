@@ -229,6 +229,7 @@ def write_study(folder, changed=(), truth=1.0):
     )
     grid = {"ppm": PPM.tolist(), "conditions": ["OFF", "ON"], "split_unit": "subject"}
     subject_model.save(folder / "model", model, {"model": "subject", "grid": grid})
+    write_json(folder / "training" / "grid.json", grid)
     return folder
 
 

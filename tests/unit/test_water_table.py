@@ -127,13 +127,13 @@ def study(tmp_path_factory):
         for k in range(14)
     ]
     folder = fake_water.write_study(tmp_path_factory.mktemp("study"), subjects)
-    nuisance.main(fake_water.words(folder, output=folder / "nuisance.npz"))
+    nuisance.main(fake_water.words(folder, output=folder / "nuisance.safetensors"))
     return folder
 
 
 def table(study, name):
     output = study / f"{name}.tsv"
-    more = {"nuisance": study / "nuisance.npz", "output": output, "lines": study / f"{name}_lines.tsv"}
+    more = {"nuisance": study / "nuisance.safetensors", "output": output, "lines": study / f"{name}_lines.tsv"}
     more["heldout"] = study / "heldout"
     water_table.main([*fake_water.words(study, **more), "--bootstrap", "200", "--seed", "1"])
     return output
@@ -172,7 +172,7 @@ def test_averages_of_single_subjects_are_compared_without_a_crash(tmp_path):
         for k in range(8)
     ]
     folder = fake_water.write_study(tmp_path, subjects, conditions=("UNEDITED",))
-    nuisance.main(fake_water.words(folder, output=folder / "nuisance.npz"))
+    nuisance.main(fake_water.words(folder, output=folder / "nuisance.safetensors"))
     path = table(folder, "water")
     found = read_table(path).set_index(["metric", "source"])["value"]
     assert path.read_bytes() == table(folder, "again").read_bytes()

@@ -1,5 +1,6 @@
 """The repository itself: lint, formatting, pins, documented keys."""
 
+import ast
 import json
 import re
 import subprocess
@@ -79,3 +80,80 @@ def test_modules_are_short_and_no_path_is_absolute(root):
         text = path.read_text()
         assert "tests" in path.parts or text.count("\n") <= 420, path
         assert not re.search(r"[\"'](/home|/root|/usr|/opt)/", text), path
+
+
+# What can run code that a file holds, or words that a file holds as code or in a shell
+MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "jsonpickle"}
+CALLS = {"eval", "exec", "__import__", "compile"}  # builtins
+METHODS = {"torch": {"load"}, "hub": {"load"}, "jit": {"load"}, "pd": {"read_pickle"}, "pandas": {"read_pickle"}}
+METHODS |= {"os": {"system", "popen"}}
+
+
+def runs_code_of_files(source):
+    """Yield what of a module's text may run code that a file holds."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+            for name in names:
+                own = {one.name for one in node.names} if isinstance(node, ast.ImportFrom) else set()
+                if name.partition(".")[0] in MODULES or own & METHODS.get(name.rpartition(".")[2], set()):
+                    yield f"import of {name}"
+        if not isinstance(node, ast.Call):
+            continue
+        called, given = node.func, {word.arg: getattr(word.value, "value", None) for word in node.keywords}
+        if isinstance(called, ast.Name) and called.id in CALLS:
+            yield called.id
+        if given.get("shell"):
+            yield "shell=True"
+        if not isinstance(called, ast.Attribute):
+            continue
+        base = getattr(called.value, "id", getattr(called.value, "attr", ""))
+        if called.attr in METHODS.get(base, ()):
+            yield f"{base}.{called.attr}"
+        if base in ("np", "numpy") and called.attr == "load" and given.get("allow_pickle", True) is not False:
+            yield f"{base}.load without allow_pickle=False"
+        if given.get("allow_pickle"):
+            yield "allow_pickle"
+
+
+def test_no_file_that_is_read_can_run_code(root):
+    """Models are safetensors and JSON; arrays are read without pickles; nothing is evaluated, or given to a shell."""
+    modules = [*root.glob("workflow/mrs_synthesis/**/*.py"), *root.glob("workflow/scripts/**/*.py")]
+    assert len(modules) > 50
+    found = {path.name: list(runs_code_of_files(path.read_text())) for path in modules}
+    assert {name: what for name, what in found.items() if what} == {}
+    for path in root.glob("workflow/rules/*.smk"):  # not Python alone; their shell is Snakemake's
+        assert not re.search(r"\b(eval|exec|pickle|yaml\.load|os\.system)\(", path.read_text()), path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "def f():\n    import dill as d",
+        "import torch\ntorch.load(path)",
+        "from torch import load",
+        "torch.load(path, weights_only=True)",
+        "torch.jit.load(path)",
+        "import yaml",
+        "from yaml import unsafe_load",
+        "eval(text)",
+        "exec(text)",
+        "np.load(path)",
+        "np.load(path, mmap_mode='r')",
+        "numpy.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=flag)",
+        "pd.read_pickle(path)",
+        "os.system(text)",
+        "subprocess.run(text, shell=True)",
+        "subprocess.run(text, shell=1)",
+    ],
+)
+def test_code_of_files_is_seen(source):
+    assert list(runs_code_of_files(source))
+
+
+def test_what_runs_no_code_is_left_alone():
+    text = "model.eval()\nre.compile('x')\nnp.load(path, allow_pickle=False)\njson.load(stream)\nscans.load(path)"
+    assert list(runs_code_of_files(text)) == []

@@ -118,6 +118,25 @@ def check_plan(path: Path, expected: Plan) -> None:
         )
 
 
+def model_of(synthetic: Sequence[Path]) -> dict[str, str]:
+    """Return ModelSHA256 as the sidecars of synthetic files state it; nothing if there are none.
+
+    Raises
+    ------
+    InputError
+        If they are of several models.
+    """
+    from mrs_synthesis.scans import sidecar_path
+
+    found = {}
+    for path in map(sidecar_path, synthetic):
+        stated = json.loads(path.read_text(encoding="utf-8")).get("ModelSHA256") if path.is_file() else None
+        found |= {stated: path} if stated else {}
+    if len(found) > 1:
+        raise InputError(f"{', '.join(map(str, found.values()))}: made by {len(found)} models; synthesise again")
+    return {"ModelSHA256": next(iter(found))} if found else {}
+
+
 def preprocess_options(scan: Path) -> PreprocessOptions:
     """Return the options that a scan was preprocessed with, from its sidecar.
 
@@ -320,6 +339,7 @@ def augment(a: argparse.Namespace) -> dict:
     inputs = [a.scan, reconstruction_path(a.prefix)]
     if a.design == "augmentation":
         inputs += [synthetic_path(a.prefix, mode, decoder) for mode in a.modes for decoder in a.decoders]
+    facts |= model_of(inputs[1:])
     scans.write_sidecar(a.output, result, inputs, **facts)
     write_table(a.index, pd.DataFrame(cells.rows, columns=list(INDEX_COLUMNS)))
     write_table_sidecar(a.index, "One row per study cell", inputs)

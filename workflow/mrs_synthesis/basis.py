@@ -90,16 +90,17 @@ def choose_set(
         stated = json.loads(summary.read_text()) if summary.exists() else {}
         frequency = stated.get("frequency_mhz") or read_json_folder(folder / conditions[0]).frequency_mhz
         other = None not in (te_ms, stated.get("te_ms")) and abs(te_ms - stated["te_ms"]) > TE_TOLERANCE_MS
-        candidates.append((other, abs(float(frequency) - frequency_mhz), str(folder)))
+        candidates.append((other, abs(float(frequency) - frequency_mhz), str(folder), stated.get("sequence") or ""))
     if not candidates:
         raise InputError(
             f"{', '.join(map(str, folders))}: no basis set with {' and '.join(conditions)}; "
             "make one with `python -m mrs_synthesis.basis`"
         )
-    folder = Path(min(candidates)[-1])
+    *_, name, sequence = min(candidates)
+    folder = Path(name)
     bases = {}
     for condition in conditions:
-        basis = read_json_folder(folder / condition)
+        basis = replace(read_json_folder(folder / condition), sequence=sequence or None)
         try:
             check_peaks(basis, condition)
             bases[condition] = at_frequency(basis, frequency_mhz)
@@ -195,6 +196,7 @@ def write_set(folder: Path, bases: dict[str, Basis], checks: dict[str, dict], **
     summary = {
         "frequency_mhz": next(iter(bases.values())).frequency_mhz,
         "te_ms": _same_te(bases),
+        "sequence": next((basis.sequence for basis in bases.values() if basis.sequence), None),
         "conditions": {
             condition: {"metabolites": b.names, "dwell_s": b.dwell_s, "n_points": b.fids.shape[1]}
             for condition, b in bases.items()

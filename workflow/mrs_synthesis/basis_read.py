@@ -42,6 +42,8 @@ class Basis:
         Echo time for which they were simulated; None where the source does not state it.
     carrier_ppm
         What the source held at the carrier; `fids` have 4.65 ppm there if that was right.
+    sequence
+        Sequence for which they were simulated, in the source's words; None where it does not say.
     """
 
     names: list[str]
@@ -50,6 +52,7 @@ class Basis:
     frequency_mhz: float
     te_ms: float | None = None
     carrier_ppm: float = spectra.WATER_PPM
+    sequence: str | None = None
 
     def select(self, names: Iterable[str]) -> Basis:
         """Return the named metabolites, in that order."""
@@ -152,7 +155,7 @@ def read_lcmodel(path: Path) -> Basis:
 
     The file holds spectra: rolled by -ISHIFT, inverse FFT and complex conjugation give FIDs in the project's
     convention, with 4.65 ppm (PPMSEP) at the carrier. CONC, TRAMP and VOLUME are not applied, as in FSL-MRS. ECHOT is
-    the echo time in ms.
+    the echo time in ms, SEQ the sequence.
 
     Raises
     ------
@@ -172,6 +175,8 @@ def read_lcmodel(path: Path) -> Basis:
         raise InputError(f"{path}: BADELT = {dwell}: an encrypted LCModel basis; use one simulated for your sequence")
     te = re.search(r"\bECHOT\s*=\s*([\d.]+)", text)
     te_ms = float(te[1]) if te and float(te[1]) > 0 else None
+    sequence = re.search(r"\bSEQ\s*=\s*'([^']*)'", text)
+    stated = (sequence[1].strip() or None) if sequence else None
     names, fids = [], []
     for block in re.split(r"\$BASIS\b", text, flags=re.IGNORECASE)[1:]:
         head, _, body = block.partition("$END")
@@ -187,7 +192,7 @@ def read_lcmodel(path: Path) -> Basis:
         fids.append(np.conj(np.fft.ifft(spectrum)))
     if not names:
         raise InputError(f"{path}: no $BASIS block, expected an LCModel .BASIS file")
-    return _finite(path, _drop_references(Basis(names, np.array(fids), dwell, frequency, te_ms)))
+    return _finite(path, _drop_references(Basis(names, np.array(fids), dwell, frequency, te_ms, sequence=stated)))
 
 
 def read_fida(folder: Path, condition: str) -> Basis:

@@ -83,11 +83,11 @@ def draws(a: argparse.Namespace) -> dict:
     """
     import pandas as pd
 
-    from mrs_synthesis import spectra, synthesise
+    from mrs_synthesis import sidecars, spectra, synthesise
     from mrs_synthesis.files import write_table
     from mrs_synthesis.scans import Scan, write_scan, write_sidecar
 
-    config = generator.read_config(a.model)
+    config = generator.read_config(a.model, a.training)
     grid, kind, digest = config["grid"], config["model"], config["weights_sha256"]
     site = str(np.nan) if a.site == NO_SITE else a.site  # as the training set's table is read
     model = generator.load(a.model, site, a.prior)
@@ -99,7 +99,7 @@ def draws(a: argparse.Namespace) -> dict:
     details = f"Noise-free spectra of {a.draws} new subjects of site {a.site}. Weights {digest}."
     result = synthesise.derived(empty, fids, f"Random synthesis by the model {kind}", details)
     write_scan(a.output, result)
-    facts = {"Synthetic": True, "SyntheticStatement": synthesise.STATEMENT, "Model": kind, "ModelSHA256": digest}
+    facts = sidecars.model_facts(config)
     facts |= {"Mode": "random", "Decoder": "mean", "Site": a.site, "Seed": a.seed, **model.describe("random", "mean")}
     write_sidecar(a.output, result, [a.model / "model.safetensors"], **facts)
     rows = [(k, a.unit, 0, 0, k) for k in range(a.draws)]
@@ -237,6 +237,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     part.add_argument("--unit", required=True, help="what the site's files are called, for the record")
     part.add_argument("--site", required=True, help=f"as in the sample sheet; {NO_SITE}: not stated")
     part.add_argument("--model", type=Path, required=True, help="folder of the trained model")
+    part.add_argument("--training", type=Path, required=True, help="folder of the training set that it was trained on")
     part.add_argument("--scans", type=Path, nargs="+", required=True, help="preprocessed scans of the site, for TE, TR")
     part.add_argument("--draws", type=int, default=100, help="synthetic subjects (default: 100)")
     part.add_argument("--prior", choices=("standard", "fitted"), default="standard", help="of the model paper")

@@ -104,21 +104,39 @@ def failures(records: Sequence[Path], samples: str, output: Path) -> None:
 def complete(inputs: Sequence[Path], output: Path) -> None:
     """Write a record that the study is complete.
 
+    Parameters
+    ----------
+    inputs
+        The table of failures and, if it was made, that of checks.
+
     Raises
     ------
     InputError
-        If a subject failed; excluded ones are no failure.
+        If a subject failed, or a check of it; excluded ones are no failure.
     """
     table = read_table(inputs[0], list(FAILURE_COLUMNS))
     failed = table[table["stage"] != "excluded"]
     for row in failed.itertuples():
         print(f"failed: {row.unit}: {row.stage}: {row.reason}", flush=True)
-    if len(failed):
+    problems = [f"{failed['unit'].nunique()} scan(s) failed (above, and in {inputs[0]})"] if len(failed) else []
+    doubtful = _doubtful(inputs[1], set(failed["unit"])) if len(inputs) > 1 else []
+    if doubtful:
+        problems.append(f"{len(doubtful)} scan(s) failed a check (above, and in {inputs[1]}): {', '.join(doubtful)}")
+    if problems:
         raise InputError(
-            f"{failed['unit'].nunique()} scan(s) failed (above, and in {inputs[0]}); all else is done and in the "
-            "report. Correct the files, or give a reason in the sample sheet's column `exclude`, and run again"
+            f"{'; '.join(problems)}; all else is done and in the report. Correct the files, or give a reason in the "
+            "sample sheet's column `exclude`, and run again"
         )
     write_json(output, {"complete": True, "excluded": len(table)})
+
+
+def _doubtful(path: Path, failed: set[str]) -> list[str]:
+    """Say which checks failed of scans that did not fail at a stage; return these scans."""
+    checks = read_table(path, ["unit", "check", "verdict", "found", "expected", "remedy"])
+    checks = checks[(checks["verdict"] == "fail") & ~checks["unit"].isin(failed)]
+    for row in checks.itertuples():
+        print(f"failed: {row.unit}: {row.check}: {row.found}, expected {row.expected}; {row.remedy}", flush=True)
+    return list(dict.fromkeys(checks["unit"]))
 
 
 def truth(records: Sequence[Path], study: Path, output: Path) -> None:

@@ -169,7 +169,8 @@ def combine_coils(fids: np.ndarray, dwell_s: float) -> np.ndarray:
     return weights.conj() @ fids
 
 
-def _derivative_spectrum(fid: np.ndarray, dwell_s: float) -> np.ndarray:
+def derivative_spectrum(fid: np.ndarray, dwell_s: float) -> np.ndarray:
+    """Return spectra of FIDs (..., points) weighted by ``t exp(-20 t)``, in which tails are short."""
     t = spectra.time_axis(fid.shape[-1], dwell_s)
     return spectra.to_spectrum(fid * (t * np.exp(-DECAY_PER_S * t)))
 
@@ -214,7 +215,7 @@ def naa_energy(fid: np.ndarray, dwell_s: float, frequency_mhz: float) -> tuple[n
     ValueError
         If the spectral width leaves no signal-free part.
     """
-    power = np.abs(_derivative_spectrum(fid, dwell_s)) ** 2
+    power = np.abs(derivative_spectrum(fid, dwell_s)) ** 2
     ppm = spectra.ppm_axis(fid.shape[-1], dwell_s, frequency_mhz)
     centre = spectra.NAA_PPM + _offset(power.mean(axis=1), ppm)
     inside = _window(ppm, centre, max(0.05, 6.0 / frequency_mhz))
@@ -291,7 +292,7 @@ def inverted_condition(fids: np.ndarray, dwell_s: float, frequency_mhz: float) -
     difference of up to 15 Hz between them is allowed for. `fids` has shape (2, transients, coils, points).
     """
     fid = combine_coils(fids, dwell_s)
-    spectrum = _derivative_spectrum(fid, dwell_s)
+    spectrum = derivative_spectrum(fid, dwell_s)
     ppm = spectra.ppm_axis(fid.shape[-1], dwell_s, frequency_mhz)
     shift = _offset((np.abs(spectrum) ** 2).mean(axis=1), ppm)
     spectrum[..., ~_window(ppm, 0.5 * (spectra.TCR_PPM + TCHO_PPM) + shift, 0.17)] = 0.0
@@ -321,7 +322,7 @@ def check_axis(fids: np.ndarray, dwell_s: float, frequency_mhz: float, name: str
         If the mirrored range holds far more power than the metabolites' range.
     """
     fid = combine_coils(fids, dwell_s)
-    power = (np.abs(_derivative_spectrum(fid, dwell_s)) ** 2).mean(axis=(0, 1))
+    power = (np.abs(derivative_spectrum(fid, dwell_s)) ** 2).mean(axis=(0, 1))
     ppm = spectra.ppm_axis(fid.shape[-1], dwell_s, frequency_mhz)
     floor = np.median(power)
     peaks = []

@@ -90,6 +90,22 @@ def collect(units: Sequence[dict], derivatives: Path, engine: str) -> tuple[pd.D
     return pd.concat(list(by_unit(units, derivatives, engine, left_out)), ignore_index=True), left_out
 
 
+def model_of(units: Sequence[dict], derivatives: Path) -> str | None:
+    """Return the SHA-256 of the model that the units' cells are made by; None if they do not state it.
+
+    Raises
+    ------
+    InputError
+        If there are several.
+    """
+    paths = (Path(derivatives) / row["folder"] / "mrs" / f"{row['unit']}_desc-cells_svs.json" for row in units)
+    stated = (json.loads(path.read_text(encoding="utf-8")).get("ModelSHA256") for path in paths if path.is_file())
+    found = {one: None for one in stated if one}
+    if len(found) > 1:
+        raise InputError(f"{derivatives}: study cells of {len(found)} models ({', '.join(found)}); synthesise again")
+    return next(iter(found), None)
+
+
 def write_concentrations(a: argparse.Namespace, units: Sequence[dict]) -> tuple[pd.DataFrame, dict]:
     """Write the table of concentrations, unit by unit; return the rows that may be evaluated, and facts of all."""
     import pandas as pd
@@ -117,6 +133,7 @@ def write_concentrations(a: argparse.Namespace, units: Sequence[dict]) -> tuple[
         "units_left_out": left_out,
         "sources": list(sources),
         "converged_fraction": converged[0] / converged[1] if converged[1] else None,
+        "model_sha256": model_of(evaluated, a.derivatives),
     }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mrs_synthesis import seeds
+from mrs_synthesis.sidecars import model_facts
 from mrs_synthesis.stage import InputError, add_status_argument, require, run, run_subject
 
 INDEX_COLUMNS = ("cell", "unit", "n_real", "replicate", "draw")
@@ -81,7 +82,7 @@ def draws(a: argparse.Namespace) -> dict:
     from mrs_synthesis import generator, spectra
     from mrs_synthesis.synthesise import KEPT_HEADER, STATEMENT, read_subject, synthetic_mark
 
-    config = generator.read_config(a.model)
+    config = generator.read_config(a.model, a.training)
     if config["model"] != "subject":
         raise InputError(
             f"{a.model}: the model {config['model']!r} has no posterior of a subject; expected train: model: subject"
@@ -108,8 +109,7 @@ def draws(a: argparse.Namespace) -> dict:
     details = f"{STATEMENT} Noise-free draws from the posterior of the subject. Weights {config['weights_sha256']}."
     result.header = {key: value for key, value in result.header.items() if key in KEPT_HEADER}
     result.header["Synthetic"] = synthetic_mark("Synthesis by the model subject", details)
-    facts = {"Synthetic": True, "SyntheticStatement": STATEMENT, "ModelSHA256": config["weights_sha256"]}
-    _write(a, result, rows, facts | {"Draws": a.draws, "Replicates": a.replicates, "Seed": a.seed})
+    _write(a, result, rows, model_facts(config) | {"Draws": a.draws, "Replicates": a.replicates, "Seed": a.seed})
     return {"cells": len(rows)}
 
 

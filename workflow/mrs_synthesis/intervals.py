@@ -346,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"{a.concentrations}: no cell of real transients alone; expected the design augmentation")
     ratios = estimates.choose_ratios(a.ratios, concentrations)
     posterior, fitted = None, concentrations.iloc[:0]
-    if generator.read_config(a.model)["model"] == "subject":
+    if generator.read_config(a.model, a.training)["model"] == "subject":
         tested = set(concentrations["unit"])
         posterior = collect(units[units["unit"].isin(tested)], a.derivatives, "posterior", ratios)
         # Units that have a test transient take no part, nor do other units of the same subject

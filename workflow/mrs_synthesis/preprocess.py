@@ -87,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ecc", action=argparse.BooleanOptionalAction, default=True, help="eddy-current correction, given a reference"
     )
+    limit = "; a scan beyond it fails. default: none"
+    parser.add_argument("--largest-linewidth-ppm", type=float, help=f"FWHM of tCr in the average{limit}")
+    parser.add_argument("--least-snr", type=float, help=f"height of tCr over the SD of the average's noise{limit}")
     add_status_argument(parser)
     return parser
 
@@ -138,6 +141,7 @@ def preprocess(arguments: argparse.Namespace) -> dict:
         from mrs_synthesis.preprocess_batched import process
     try:
         done = process(scan, water, options)
+        done.facts["average"] = _average(done, scan, arguments.largest_linewidth_ppm, arguments.least_snr)
         table = measure(done, scan)
     except (InputError, ValueError, np.linalg.LinAlgError) as error:
         raise InputError(f"{arguments.scan}: {error}") from None
@@ -152,6 +156,26 @@ def _check(scan: Scan, path: Path) -> None:
         )
     if not scan.fids.any():
         raise InputError(f"{path}: every point is zero; convert the scan again")
+
+
+def _average(done: Processed, scan: Scan, widest_ppm: float | None, least_snr: float | None) -> dict[str, float | None]:
+    """Return what the average of the kept transients shows (`checks_average`), None for what it does not.
+
+    Raises an InputError if its line width or SNR is beyond a limit that was given.
+    """
+    from mrs_synthesis import checks_average
+
+    kept = (done.reason == "").all(axis=0)
+    average, water = (part[0, kept].mean(axis=0) for part in (done.fids, done.water_fid))
+    found = checks_average.measure(average, water if water.any() else average, scan.dwell_s, scan.frequency_mhz)
+    limits = {
+        "linewidth_ppm": np.inf if widest_ppm is None else widest_ppm,
+        "snr": -np.inf if least_snr is None else least_snr,
+    }
+    for name, verdict, value, expected, unit, remedy in checks_average.quality(found, limits):
+        if verdict != "pass":
+            raise InputError(f"{name} of the average: {value:.3g} {unit}".rstrip() + f", expected {expected}; {remedy}")
+    return {name: value if np.isfinite(value) else None for name, value in found.items()}
 
 
 def measure(done: Processed, scan: Scan) -> pd.DataFrame:

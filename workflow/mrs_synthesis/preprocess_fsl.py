@@ -27,6 +27,7 @@ ALIGN_ITERATIONS = 4  # of fsl_mrs_preproc_edit
 N_SINGULAR_VALUES = 20
 SEARCH_PPM = {"tCr": (spectra.TCR_PPM, (2.9, 3.1)), "NAA": (spectra.NAA_PPM, (1.9, 2.1))}
 WATER_SEARCH_PPM = (4.55, 4.7)
+FOUND_BY_FSL_PPM = 0.05  # tCr stays inside its search range, and tCho outside
 
 
 def process(scan: Scan, water: Scan | None, options: Options) -> Processed:
@@ -55,9 +56,6 @@ def process(scan: Scan, water: Scan | None, options: Options) -> Processed:
         steps.append(("Outlier removal", f"identifyUnlikeFIDs, {options.reject_sd:g} SDs, in pairs"))
     kept = np.all(reason == "", axis=0)
     require_enough(kept, fids.shape[1])
-    if scan.conditions == EDIT_PAIR:
-        check_order(place.fids[:, kept].mean(axis=1), scan)
-
     if options.ecc and reference is not None:
         corrected = [[preproc.eddy_correct(fid, reference) for fid in row] for row in place.fids]
         place.fids = np.array(corrected)
@@ -65,6 +63,12 @@ def process(scan: Scan, water: Scan | None, options: Options) -> Processed:
         reference = preproc.eddy_correct(reference, reference)
     if reference is not None:
         reference, _, _ = preproc.phaseCorrect(reference, 1.0 / water.dwell_s, frequency, ppmlim=WATER_SEARCH_PPM)
+    coarse = alignment.reference_offset(place.fids[0, kept].mean(axis=0)[None], scan.dwell_s, frequency)
+    # Farther off, shiftToRef would take tCho, or nothing at all, for tCr
+    coarse = coarse if abs(coarse) > FOUND_BY_FSL_PPM else 0.0
+    place.move(slice(None), -coarse * frequency, 0.0)
+    if scan.conditions == EDIT_PAIR:
+        check_order(place.fids[:, kept].mean(axis=1), scan)
     if options.remove_water:
         half = options.water_halfwidth_ppm
         cleaned = [[_without_water(fid, scan, half) for fid in row] for row in place.fids]
@@ -72,7 +76,6 @@ def process(scan: Scan, water: Scan | None, options: Options) -> Processed:
         steps.append(("Nuisance peak removal", f"hlsvd, {N_SINGULAR_VALUES} singular values, 4.65 +- {half:g} ppm"))
 
     average = place.fids[0, kept].mean(axis=0)
-    alignment.reference_offset(average[None], scan.dwell_s, frequency)
     target_ppm, search = SEARCH_PPM[options.reference]
     average, offset = preproc.shiftToRef(average, target_ppm, bandwidth, frequency, ppmlim=search)
     _, phase, _ = preproc.phaseCorrect(average, bandwidth, frequency, ppmlim=search)
@@ -81,7 +84,7 @@ def process(scan: Scan, water: Scan | None, options: Options) -> Processed:
     average = spectra.to_spectrum(place.fids[0, kept].mean(axis=0))
     fwhm = alignment.fit_lines(average, scan.ppm, frequency, options.reference).fwhm_hz
     facts = {
-        "reference_offset_ppm": float(offset),
+        "reference_offset_ppm": coarse + float(offset),
         "average_fwhm_hz": float(fwhm),
         "fsl_mrs_version": __version__,
     }

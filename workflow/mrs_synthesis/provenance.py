@@ -33,7 +33,7 @@ SCANS = (
     "Files of scans, with their SHA-256 and those of what they were made of, are listed in the records among the "
     "outputs of the jobs that name these scans: records/<stage>/<shard>.json"
 )
-NAMES = {"provenance.json", "ro-crate-metadata.json"}  # made from the results, and no result
+NAMES = {"provenance.json", "ro-crate-metadata.json", "manifest.sha256"}  # made from the results, and no result
 ROOT = Path(__file__).resolve().parents[2]
 ABSOLUTE = re.compile(r"(?<![\w./:-])/(?:[^\s/'\":,=]+/)+")
 

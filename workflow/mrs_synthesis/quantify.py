@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mrs_synthesis import basis as basis_sets
-from mrs_synthesis import fit_cells, fit_checks, fitting, lcm_model, metabolites, water
+from mrs_synthesis import fit_cells, fit_checks, fitting, lcm_model, metabolites, sequences, water
 from mrs_synthesis.dictionary import write_table_sidecar
 from mrs_synthesis.files import read_table
 from mrs_synthesis.fitting import Fitted, Task
@@ -44,6 +44,17 @@ def check_index(path: Path, cells: fit_cells.Cells) -> None:
         raise InputError(
             f"{path}: {len(numbers)} cells, expected 0 to {cells.count - 1} as in {cells.path}; make both again"
         )
+
+
+def check_sequence(args: argparse.Namespace, cells: fit_cells.Cells, tasks: Sequence[Task]) -> str:
+    """Compare the scan's sequence, as the sheet or else the header names it, with what its basis set is for.
+
+    Returns a warning or an empty text; InputError as `sequences.check`.
+    """
+    names = (args.sequence, cells.reader.header.get("SequenceName"))
+    own = next((name for name in names if any(sequences.recognise(name))), args.sequence)
+    edited = args.conditions != ["UNEDITED"]
+    return sequences.check(own, tasks[0].basis.sequence, edited=edited, name=f"basis {tasks[0].condition}")
 
 
 def make_tasks(args: argparse.Namespace, cells: fit_cells.Cells | None = None) -> list[Task]:
@@ -221,6 +232,8 @@ def quantify(args: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         cells = stack.enter_context(fit_cells.Cells(args.cells, args.conditions))
         tasks = make_tasks(args, cells)
+        if unlike := check_sequence(args, cells, tasks):
+            print(f"warning: basis set: {unlike}", flush=True)
         # Offsets are looked for where the singlets are: not in the difference, unless there is nothing else
         first = min(tasks, key=lambda task: ("OFF", "UNEDITED", "ON", "DIFF").index(task.condition))
         positions = fit_checks.Positions(first)
@@ -244,6 +257,7 @@ def quantify(args: argparse.Namespace) -> dict[str, Any]:
         return counts | {
             "offset_ppm": None if np.isnan(common) else round(common, 4),
             "absolute_concentrations": per_raw if isinstance(per_raw, str) else "yes",
+            "basis_sequence": unlike,
         }
 
 
@@ -311,6 +325,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--water", type=Path, help="NIfTI-MRS of unsuppressed water, on the scan's scale")
     parser.add_argument("--water-role", choices=ROLES, default="both", help="what it may be used for")
+    parser.add_argument("--sequence", help="pulse sequence, compared with the basis set's; default: the header's")
     parser.add_argument("--te-ms", type=float, help="echo time; default: the header's")
     parser.add_argument("--tr-ms", type=float, help="repetition time; default: the header's")
     parser.add_argument(

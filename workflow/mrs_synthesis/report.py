@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrs_synthesis import cells
+from mrs_synthesis.provenance import without_paths
 from mrs_synthesis.stage import InputError, SkippedError, run
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def build(study: Study) -> dict[str, Any]:
         "left_out": tables.left_out(failed),
         "software": software(study),
         "run_times_sentences": run_times_sentences(times),
-        "config_text": json.dumps(study.config, indent=2, sort_keys=True, ensure_ascii=False),
+        "config_text": json.dumps(without_paths(study.config, {}), indent=2, sort_keys=True, ensure_ascii=False),
         "bias": at_number(bias),
         "by_site": by_site,
         "effective": at_number(effective),

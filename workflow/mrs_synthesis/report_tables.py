@@ -30,6 +30,7 @@ ABOUT = {
     "learning_curve": "Learning curve of real transients",
     "grid": "Studies over training subjects, models, seeds and left-out sites",
     "quality": "Signal quality of every study cell",
+    "checks": "Checks of every scan",
     "fidelity": "Fidelity of synthetic transients and reconstructions",
     "embedding": "Transients in two dimensions",
     "noise": "Noise of synthetic and real transients",

@@ -341,4 +341,12 @@ def notices(study: Study) -> list[dict[str, str]]:
         text = f"{len(failed)} of {len(study.units)} scans failed and are in no number on this page "
         text += f"({left_out(failures(study))}); see Failed subjects."
         found.append({"kind": "bad", "title": "Failed scans.", "text": text})
+    checks = study.table("checks", "unit", "verdict")
+    for verdict, kind in (("fail", "bad"), ("warn", "warn")) if checks is not None else ():
+        names = checks[checks["verdict"] == verdict]["unit"].nunique()
+        if names:
+            text = (
+                f"{names} of {checks['unit'].nunique()} scans: see the table of checks before believing their numbers."
+            )
+            found.append({"kind": kind, "title": f"Checks with verdict {verdict}.", "text": text})
     return found

@@ -24,6 +24,7 @@ from mrs_synthesis import __version__, cells, generator, seeds, spectra
 from mrs_synthesis.assemble import read_preprocessed, subject_scale, unit_spectra
 from mrs_synthesis.generator import MODES
 from mrs_synthesis.known_noise import bin_sd
+from mrs_synthesis.sidecars import STATEMENT, model_facts
 from mrs_synthesis.stage import InputError, add_status_argument, run, run_subject
 from mrs_synthesis.training_set import held_out
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from mrs_synthesis.scans import Scan
 
 DECODERS = ("mean", "sampled", "acquired")
-STATEMENT = "SYNTHETIC: made by a model, not measured. Not for diagnosis."
 KEPT_HEADER = ("EchoTime", "RepetitionTime", "TxOffset", "SequenceName")
 
 
@@ -219,17 +219,14 @@ def synthesise(
     from mrs_synthesis.nuisance import NuisanceModel
     from mrs_synthesis.scans import write_scan, write_sidecar
 
-    grid = generator.read_config(model_folder)["grid"]
+    grid = generator.read_config(model_folder, training)["grid"]
     subject = read_subject(unit, training, scan_path, grid)
     model = generator.load(model_folder, origin.site, options.prior, options.hybrid_sd)
     nuisances = NuisanceModel.load(nuisance) if "acquired" in decoders and modes else None
     scan, ppm = subject.scan, np.asarray(grid["ppm"])
     digest, kind = model.config["weights_sha256"], model.config["model"]
     facts = {
-        "Synthetic": True,
-        "SyntheticStatement": STATEMENT,
-        "Model": kind,
-        "ModelSHA256": digest,
+        **model_facts(model.config),
         "SplitUnit": grid["split_unit"],
         "ModelWindowPPM": [float(ppm[0]), float(ppm[-1])],
     }

@@ -334,7 +334,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--ratios {' '.join(a.ratios)}: expected CONDITION:METABOLITE each, e.g. DIFF:GABA+")
     if a.seeds < 1:
         raise InputError(f"--seeds {a.seeds}: expected 1 or more")
-    grid = generator.read_config(a.model)["grid"]
+    grid = generator.read_config(a.model, a.training)["grid"]
     try:
         units = read_table(require(a.units), ("unit", "folder", "subject", "site"))
         index = read_index(a.training, a.heldout, ("unit", "transient", "split"))

@@ -14,7 +14,7 @@ use rule train as ablation_train with:
     output:
         model=f"{MODEL}/model.safetensors",
         config=f"{MODEL}/config.json",
-        density=f"{MODEL}/density.npz",
+        density=f"{MODEL}/density.safetensors",
         losses=f"{MODEL}/losses.csv",
         figure=f"{MODEL}/losses.svg",
     log:
@@ -66,11 +66,11 @@ use rule synthesise as ablation_synthesise with:
         config=of_model("config.json"),
         density=branch(
             lambda wildcards: VARIANTS[wildcards.variant].model == "paper",
-            then=of_model("density.npz"),
+            then=of_model("density.safetensors"),
         ),
         nuisance=branch(
             lambda wildcards: VARIANTS[wildcards.variant].decoder == "acquired",
-            then="<results>/model/nuisance.npz",
+            then="<results>/model/nuisance.safetensors",
         ),
         index="<results>/training/index.tsv",
         grid="<results>/training/grid.json",

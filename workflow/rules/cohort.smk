@@ -31,6 +31,7 @@ rule draw_cohort:
         model="<results>/model/model.safetensors",
         config="<results>/model/config.json",
         density=DENSITY,
+        grid="<results>/training/grid.json",
     output:
         cells="<results>/cohort/{site}_desc-random_svs.nii.gz",
         sidecar="<results>/cohort/{site}_desc-random_svs.json",
@@ -53,6 +54,7 @@ rule draw_cohort:
             for unit in headers_of(wildcards.site)
         ],
         model=folder("model"),
+        training=folder("grid"),
         prior=config["synthesise"]["prior"],
         seed=config["seed"],
         flags=flags(config["cohort"]),
@@ -60,7 +62,7 @@ rule draw_cohort:
     shell:
         r"""
         python -m mrs_synthesis.cohort draws --unit {wildcards.site} --site {params.site:q} --model {params.model:q} \
-            --scans {params.scans:q} --prior {params.prior} --seed {params.seed} {params.flags:q} \
+            --training {params.training:q} --scans {params.scans:q} --prior {params.prior} --seed {params.seed} {params.flags:q} \
             --output {output.cells:q} --index {output.index:q} --status {output.status:q} 2>&1 | tee {log:q}
         """
 

@@ -55,6 +55,18 @@ if workflow.is_main_process and (
     print(change, file=sys.stderr)
 ENGINE = config["quantify"]["engine"]
 ENGINE_LABEL = ENGINE.replace("-", "")
+FSL_MRS_CHOSEN = [
+    section
+    for section in ("preprocess", "quantify")
+    if config[section]["engine"] == "fsl-mrs"
+]
+FSL_MRS_TERMS = (
+    "FSL-MRS's licence allows non-commercial use only, and counts any use for financial return as commercial (see its "
+    "LICENSE); the engine `batched` does without FSL-MRS"
+)
+if workflow.is_main_process and FSL_MRS_CHOSEN:
+    chosen = " and ".join(f"{section}: engine: fsl-mrs" for section in FSL_MRS_CHOSEN)
+    print(f"{chosen}: {FSL_MRS_TERMS}", file=sys.stderr)
 BASIS_SETS = {entry["name"]: entry for entry in config["basis"]["sets"]}
 AMOUNTS = {
     key: config["augment"][key] for key in ("n_real", "n_total", "count", "replicates")
@@ -80,14 +92,18 @@ COMPARED_KINDS = [kind for kind in SYNTHETIC_KINDS if not kind.endswith("Acquire
 
 # Only the VAE has a density of codes of its own, only the model of subjects takes metabolites' patterns, and only
 # transients as acquired have nuisances.
-DENSITY = ["<results>/model/density.npz"] if config["train"]["model"] == "paper" else []
+DENSITY = (
+    ["<results>/model/density.safetensors"]
+    if config["train"]["model"] == "paper"
+    else []
+)
 PATTERNS = (
     expand("<results>/basis/{set}", set=BASIS_SETS)
     if config["train"]["model"] == "subject" and config["train"]["patterns"]
     else []
 )
 NUISANCE = (
-    "<results>/model/nuisance.npz"
+    "<results>/model/nuisance.safetensors"
     if "acquired" in config["synthesise"]["decoders"]
     else []
 )
@@ -210,3 +226,14 @@ def shown(file, category, label):
         category=category,
         labels={"figure" if file.endswith("svg") else "file": label},
     )
+
+
+def tell_of_fsl_mrs():
+    """Print FSL-MRS's terms where a target needs it that the config did not choose it for."""
+    needing = {
+        job.rule.name
+        for job in workflow.dag.needrun_jobs()
+        if str(job.rule.conda_env).endswith("fsl-mrs.yaml")
+    }
+    if needing and not FSL_MRS_CHOSEN:
+        print(f"{', '.join(sorted(needing))}: {FSL_MRS_TERMS}", file=sys.stderr)

@@ -79,6 +79,7 @@ rule complete:
     """End with an error that names the failed subjects, after everything else was made."""
     input:
         failures="<results>/tables/failures.tsv",
+        checks="<results>/tables/checks.tsv",
         report="<results>/report.html",
     output:
         "<results>/complete.json",
@@ -89,4 +90,7 @@ rule complete:
     params:
         code=code("collect"),
     shell:
-        "python -m mrs_synthesis.collect complete --inputs {input.failures:q} --output {output:q} 2>&1 | tee {log:q}"
+        r"""
+        python -m mrs_synthesis.collect complete --inputs {input.failures:q} {input.checks:q} \
+            --output {output:q} 2>&1 | tee {log:q}
+        """

@@ -1,5 +1,14 @@
 """Coil combination, alignment, rejection, eddy currents, residual water, referencing; transients kept."""
 
+LIMITS = (
+    {
+        "largest_linewidth_ppm": config["checks"]["linewidth_ppm"],
+        "least_snr": config["checks"]["snr"],
+    }
+    if config["checks"]["exclude"]
+    else {}
+)
+
 
 rule preprocess:
     """A shard of scans."""
@@ -32,7 +41,7 @@ rule preprocess:
         ),
         scan=f"{RAW}_svs.nii.gz",
         prefix=f"{DERIVED}_desc-preproc",
-        flags=flags(config["preprocess"]),
+        flags=flags(config["preprocess"] | LIMITS),
     shell:
         r"""
         python -m mrs_synthesis.shard {params.shard:q} --record {output:q} \

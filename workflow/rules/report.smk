@@ -31,6 +31,7 @@ rule write_report:
         conversion="<results>/tables/conversion.tsv",
         preprocessing="<results>/tables/preprocessing.tsv",
         failures="<results>/tables/failures.tsv",
+        checks="<results>/tables/checks.tsv",
         units="<results>/units.tsv",
         truth="<results>/tables/fit_truth.tsv" if PHANTOM else [],
         bound="<results>/tables/bayes_bound.tsv" if PHANTOM else [],

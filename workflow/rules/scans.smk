@@ -87,6 +87,7 @@ def fitted_scan(row, water=True):
     """Return what is fitted of a scan, and what is known of its water and tissue unless only ratios are wanted."""
     conditions = fitted_conditions(row)
     words = flags({"conditions": conditions, "wanted": wanted_of(conditions)})
+    words += flags({"sequence": row["sequence"]})
     words += flags({"water-role": row["water_role"]}) + sheet.tissue_flags(row)
     if water and row["water_role"] in ("concentration", "both", "embedded"):
         words += ["--water", f"{DERIVED}_desc-preproc_mrsref.nii.gz"]

@@ -3,7 +3,7 @@
 Paths with `%folder` and `%unit` stand for each scan's own, `%own` for its own words.
 """
 
-from mrs_synthesis import records
+from mrs_synthesis import records, writers
 
 SHARDS = records.divide(SEEN_UNITS, config["shard_size"], "seen") | records.divide(
     HELD_OUT_UNITS, config["shard_size"], "heldout"
@@ -28,7 +28,12 @@ if len(SHARDS) > MOST_SHARDS:
         f"{MOST_SHARDS}; set it to {-(-len(UNITS) // MOST_SHARDS)} or more"
     )
 
-if workflow.is_main_process:
+# What is lost is made anew; but a check finds it lost, and what another run is just making is not
+if (
+    workflow.is_main_process
+    and "verify" not in sys.argv
+    and writers.only_run(RESULTS, keep=False)
+):
     for record, units in records.lost(Path(RESULTS)).items():
         print(
             f"{record}: files of {', '.join(units)} are gone; they will be made again",
@@ -42,7 +47,12 @@ wildcard_constraints:
 
 
 onstart:
+    if workflow.is_main_process and not writers.only_run(RESULTS):
+        raise WorkflowError(
+            f"{RESULTS}: another run of the workflow is making these results; wait for it, or end it"
+        )
     check_arrays()
+    tell_of_fsl_mrs()
     # What the command line forces is made anew, scan by scan
     settings = workflow.dag_settings
     forced = {

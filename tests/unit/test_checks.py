@@ -1,0 +1,576 @@
+"""What would be fitted and be silently wrong is refused, or named in the table of checks, in these very words."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from analytic_basis import analytic_basis
+from analytic_basis import edited as edited_basis
+from scan_files import DWELL, MHZ, OFF, POINTS, edited, fid, write_nifti
+
+from mrs_synthesis import (
+    checks,
+    checks_average,
+    checks_raw,
+    collect,
+    convert,
+    fslmrs,
+    preprocess,
+    report_data,
+    report_words,
+    scans,
+    sequences,
+)
+from mrs_synthesis.basis import check_against_data, check_peaks, difference, write_set
+from mrs_synthesis.files import read_table, write_json, write_text
+from mrs_synthesis.stage import InputError
+
+TIMES = {"EchoTime": 0.035, "RepetitionTime": 2.0}
+LIMITS = {"linewidth_ppm": 0.1, "snr": 10}
+
+
+def one(noise=0.5, transients=4, **options):
+    """Return FIDs (1, transients, 1, points) of an unedited spectrum."""
+    rng = np.random.default_rng(1)
+    clean = np.repeat(fid(OFF, **options)[None, None, None], transients, axis=1)
+    return clean + noise * (rng.standard_normal(clean.shape) + 1j * rng.standard_normal(clean.shape))
+
+
+def with_header(**header):
+    return lambda folder: {"metab": write_nifti(folder / "x.nii.gz", one(), {**TIMES, **header})}
+
+
+def with_mega(**header):
+    def make(folder):
+        file = write_nifti(folder / "x.nii.gz", edited(), {**TIMES, **header}, ("OFF", "ON"))
+        return {"metab": file, "edit_scheme": "mega"}
+
+    return make
+
+
+def with_fids(change):
+    def make(folder):
+        fids = one().astype(np.complex64)
+        return {"metab": write_nifti(folder / "x.nii.gz", change(fids), TIMES)}
+
+    return make
+
+
+def with_frequency(mhz):
+    def make(folder):
+        scans.write_scan(folder / "x.nii.gz", scans.Scan(one(), mhz, DWELL, dict(TIMES)))
+        return {"metab": folder / "x.nii.gz"}
+
+    return make
+
+
+def with_water(change=lambda fids: fids, **options):
+    def make(folder):
+        metab = write_nifti(folder / "x.nii.gz", one(), TIMES)
+        water = one(0.5, 2, **options)
+        water = change(water + 5000 / 30 * fid(("water",), width_hz=8))
+        write_nifti(folder / "w.nii.gz", water, TIMES)
+        return {
+            "metab": metab, "water": folder / "w.nii.gz", "water_role": "both", "output_ref": folder / "ref.nii.gz"
+        }  # fmt: skip
+
+    return make
+
+
+def rewritten(data=None, **header):
+    """What `write_nifti` would refuse to write."""
+
+    def make(folder):
+        image = nib.load(with_header()(folder)["metab"])
+        for number, extension in enumerate(image.header.extensions):
+            content = json.loads(extension.get_content()) | header
+            image.header.extensions[number] = nib.nifti1.Nifti1Extension(44, json.dumps(content).encode())
+        stored = np.asanyarray(image.dataobj)
+        stored = stored if data is None else data(stored.copy())
+        nib.save(nib.Nifti2Image(stored, image.affine, image.header), folder / "y.nii.gz")
+        return {"metab": folder / "y.nii.gz"}
+
+    return make
+
+
+def changed(where, value):
+    def change(fids):
+        fids[where] = value
+        return fids
+
+    return change
+
+
+def clipped(fids):
+    top = 0.5 * np.abs(fids.real).max()
+    return np.clip(fids.real, -top, top) + 1j * fids.imag
+
+
+def swapped(folder):
+    file = write_nifti(folder / "x.nii.gz", edited()[::-1], {**TIMES, "EchoTime": 0.068}, ("OFF", "ON"))
+    return {"metab": file, "edit_scheme": "mega"}
+
+
+TE = "state te_ms"
+LOCALISED = "expected 1 to 1000 ms of a localised scan; state te_ms"
+USUAL = "expected that of 1H (63.9 at 1.5 T, 127.7 at 3 T, 298.0 at 7 T); leave this scan out of the study, or correct SpectrometerFrequency"  # noqa: E501
+REFUSED = {
+    "TE of 35 s": (
+        with_header(EchoTime=35.0),
+        f"x.nii.gz: EchoTime 35000 ms in the header, {LOCALISED} (35, if the unit was confused)",
+    ),
+    "TE of 35,000 ms in the sheet": (
+        lambda folder: with_header()(folder) | {"te_ms": 35000.0},
+        f"x.nii.gz: EchoTime 35000 ms stated, {LOCALISED} (35, if the unit was confused)",
+    ),
+    "ms taken for s twice": (
+        with_header(EchoTime=0.000068),
+        f"x.nii.gz: EchoTime 0.068 ms in the header, {LOCALISED} (68, if the unit was confused)",
+    ),
+    "no room for editing pulses": (
+        with_mega(EchoTime=0.02),
+        "x.nii.gz: EchoTime 20 ms in the header, expected 30 to 1000 ms of an edited scan; state te_ms",
+    ),
+    "no TE": (
+        lambda folder: {"metab": write_nifti(folder / "x.nii.gz", one(), {"RepetitionTime": 2.0})},
+        "x.nii.gz: no EchoTime in the header, needed to check the basis set; state te_ms",
+    ),
+    "TE is a list": (
+        rewritten(EchoTime=[0.035]),
+        "y.nii.gz: EchoTime in the header is no number, expected seconds; state te_ms in ms",
+    ),
+    "TR of 2 ms": (
+        with_header(RepetitionTime=0.002),
+        "x.nii.gz: RepetitionTime 2 ms in the header, expected 100 to 60000 ms of a localised scan; state tr_ms "
+        "(2000, if the unit was confused)",
+    ),
+    "TR shorter than TE and sampling": (
+        with_header(RepetitionTime=0.4),
+        "x.nii.gz: RepetitionTime 400 ms, expected at least 547 ms (EchoTime 35 ms and 512 ms of sampling); "
+        "state te_ms and tr_ms",
+    ),
+    "31P by its name": (
+        rewritten(ResonantNucleus=["31P"]),
+        "y.nii.gz: nucleus 31P, expected 1H; leave this scan out of the study",
+    ),
+    "31P at 3 T called 1H": (
+        with_frequency(49.9),
+        f"x.nii.gz: spectrometer frequency 49.90 MHz, that of 31P at 3 T, {USUAL}",
+    ),
+    "31P at 7 T, near 1H at 3 T": (
+        with_frequency(120.3),
+        f"x.nii.gz: spectrometer frequency 120.30 MHz, that of 31P at 7 T or 19F at 3 T, {USUAL}",
+    ),
+    "no nucleus": (with_frequency(109.0), f"x.nii.gz: spectrometer frequency 109.00 MHz, {USUAL}"),
+    "NaN": (
+        rewritten(changed((0, 0, 0, slice(7, 9), 1), np.nan)),
+        "y.nii.gz: 2 points are NaN or infinite, expected numbers; convert it again or exclude it",
+    ),
+    "zeros": (with_fids(lambda fids: 0 * fids), "x.nii.gz: all data are zero, expected a signal; exclude this scan"),
+    "zeros first": (
+        with_fids(changed((..., slice(0, 5)), 0)),
+        "x.nii.gz: the first 5 points are zero in every transient, expected the signal from the first point on; "
+        "export the scan again, without what precedes it",
+    ),
+    # Lines of 5 Hz: exp(-pi 5 Hz 80 ms) = 0.285 between the middles of the first and the last 32 points
+    "cut off": (
+        with_fids(lambda fids: fids[..., :192]),
+        "x.nii.gz: 29 % of the signal is left after 192 points (96 ms), expected below 10 %; the FID is cut off: "
+        "export the whole one, or exclude this scan",
+    ),
+    "cut off and filled with zeros": (
+        with_fids(changed((..., slice(192, None)), 0)),
+        "x.nii.gz: 29 % of the signal is left after 192 points (96 ms), expected below 10 %; the FID is cut off: "
+        "export the whole one, or exclude this scan",
+    ),
+    "clipped": (
+        with_fids(clipped),
+        "x.nii.gz: 4 of 4 FIDs are clipped (up to 21 points have exactly the largest value), expected one or two such "
+        "points; the receiver gain was too high: exclude this scan",
+    ),
+    "clipped water": (
+        with_water(clipped),
+        "w.nii.gz: 2 of 2 FIDs are clipped (up to 56 points have exactly the largest value), expected one or two such "
+        "points; the receiver gain was too high: exclude this scan",
+    ),
+    "water suppressed": (
+        with_water(lambda fids: one(0.5, 2)),
+        "w.nii.gz: water is 3 times as high as the metabolites in this water reference, expected at least 50 "
+        "(hundreds) without water suppression; give another reference, or set water_role to none",
+    ),
+    "conditions swapped": (
+        swapped,
+        "x.nii.gz: NAA at 2.0 ppm has 1.2e+04 times the power in ON that it has in OFF (order dimension_off_on), "
+        "expected NAA in OFF only; set edit_order to interleaved_on_off",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_scan_that_would_be_silently_wrong_is_refused_in_one_line(tmp_path, case):
+    make, text = REFUSED[case]
+    with pytest.raises(InputError) as caught:
+        convert.convert(format_name="nifti_mrs", output=tmp_path / "o.nii.gz", **make(tmp_path))
+    assert str(caught.value) == f"{tmp_path}/{text}"
+
+
+ACCEPTED = {
+    "as it is": (with_header(), ""),
+    "shortest STEAM": (with_header(EchoTime=0.002), ""),
+    "1.5 T": (with_frequency(63.68), ""),
+    "7 T": (with_frequency(297.2), ""),
+    "zero-filled": (
+        with_fids(lambda fids: np.concatenate([fids, 0 * fids], axis=-1)),
+        "1024 of 2048 points cut off, zero at the end of every transient",
+    ),
+    "one transient ends early": (
+        with_fids(changed((0, 2, 0, slice(300, None)), 0)),
+        "1 of 4 transients (per condition) are zero or end early and left out",
+    ),
+    "one transient is zero": (
+        with_fids(changed((0, 2), 0)),
+        "1 of 4 transients (per condition) are zero or end early and left out",
+    ),
+    "water": (with_water(), ""),
+    "TR unknown": (
+        lambda folder: {"metab": write_nifti(folder / "x.nii.gz", one(), {"EchoTime": 0.035})},
+        "RepetitionTime unknown",
+    ),
+    "TE replaced": (
+        lambda folder: with_header(EchoTime=0.08)(folder) | {"te_ms": 35.0},
+        "EchoTime 80 ms in the header replaced by 35 ms",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_a_good_scan_is_converted_and_what_was_noticed_is_noted(tmp_path, case):
+    make, note = ACCEPTED[case]
+    record = convert.convert(format_name="nifti_mrs", output=tmp_path / "o.nii.gz", **make(tmp_path))
+    assert record["notes"] == note
+    assert record["n_points"] == POINTS
+    assert scans.read_scan(tmp_path / "o.nii.gz").fids.shape[1] == (3 if "one transient" in case else 4)
+    if case == "water":  # 5000 for water at 8 Hz, 10 for NAA at 5 Hz, squared widths as the weight has it
+        assert 150 < record["water_over_metabolites"] < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "te"),
+    [
+        ("S01_GABA_80.dat", 80), ("S01_GABA_68_act.SDAT", 68), ("S01_GABA_68_H2O.dat", 68), ("S01_GABA_68.7", 68),
+        ("P1_PRESS_35_act.SPAR", 35), ("meas_te144.rda", 144), ("sLASER-28ms.dat", 28), ("press35.rda", 35),
+        ("meas_MID00080_FID12345.dat", None), ("P29184.7", None), ("sub-80_acq-press_svs.nii.gz", None),
+        ("GABA_2024_03_01.dat", None), ("press_1.rda", None), ("site_68_press.rda", None),
+    ],
+)  # fmt: skip
+def test_label_in_a_file_name(name, te):
+    assert checks_raw.te_in_name(name) == te
+
+
+def test_the_header_wins_over_a_file_name_that_lies(tmp_path):
+    """Big GABA's _80 is TE 68 on Siemens scanners."""
+    from mrs_synthesis import vendor_twix
+
+    off, on = edited(4, noise=0.2)
+    rows = np.stack([on, off], axis=1).reshape(8, 1, POINTS).astype(np.complex64)
+    protocol = vendor_twix.Protocol(sequence=vendor_twix.EDITED, dwell_s=DWELL, frequency_mhz=MHZ, te_s=0.068, tr_s=2.0)
+    record = {}
+    for name in ("S01_GABA_80.dat", "S01_GABA_68.dat"):
+        vendor_twix.write_twix(tmp_path / name, rows, protocol)
+        record[name] = convert.convert(
+            metab=tmp_path / name, format_name="siemens_twix", output=tmp_path / "u.nii.gz", edit_scheme="mega"
+        )
+    lies, true = record.values()
+    assert lies["te_ms"] == true["te_ms"] == 68
+    assert scans.read_scan(tmp_path / "u.nii.gz").header["EchoTime"] == pytest.approx(0.068)
+    assert "file name says 80, EchoTime is 68 ms: the name is not used" in lies["notes"]
+    assert "file name" not in true["notes"]
+    assert [
+        (r["check"], r["verdict"], r["found"], r["expected"]) for r in checks.conversion_rows({"unit": "u"} | lies)
+    ][1:] == [("echo_time_in_name", "warn", "80", "68, which is used")]
+    assert len(checks.conversion_rows({"unit": "u"} | true)) == 1
+
+
+def preprocessed(folder, fids, *more, conditions=("UNEDITED",)):
+    """Preprocess FIDs; return the status."""
+    metab, prefix = folder / "x.nii.gz", folder / "u_desc-preproc"
+    write_nifti(metab, fids, dict(TIMES), conditions)
+    words = (
+        f"--unit u --scan {metab} --output {prefix}_svs.nii.gz --qc {prefix}_qc.tsv --nuisance {prefix}_nuisance.npz"
+    )
+    preprocess.main([*words.split(), "--status", str(folder / "s.json"), *more])
+    return json.loads((folder / "s.json").read_text())
+
+
+@pytest.mark.parametrize("offset", [-0.169, 0.169, 0.05])
+def test_an_offset_is_corrected(tmp_path, offset):
+    status = preprocessed(tmp_path, one(shift_hz=offset * MHZ))
+    assert status["reference_offset_ppm"] == pytest.approx(offset, abs=0.003)
+    found = status["average"]
+    places = {"NAA": 2.008, "tCr": 3.027, "tCho": 3.208}
+    assert {name: found[name] for name in places} == pytest.approx(places, abs=0.01)
+    assert {row[1] for row in checks_average.verdicts(found, LIMITS)} == {"pass"}
+
+
+def test_a_larger_offset_is_refused(tmp_path):
+    status = preprocessed(tmp_path, one(shift_hz=0.3 * MHZ))
+    assert status["reason"] == (
+        f"{tmp_path}/x.nii.gz: reference: NAA, tCr and tCho lie +0.30 ppm from their places, expected at most 0.2 ppm; "
+        "check the spectrometer frequency and that this is a brain spectrum"
+    )
+
+
+def test_quality_of_the_average_by_known_numbers():
+    """tCr of height 8 / (pi 5 Hz) without noise beside it, plus noise of SD 0.05 a point."""
+    rng = np.random.default_rng(3)
+    fids = fid(("NAA", "Cr", "Cho")) + 0.05 * (rng.standard_normal(POINTS) + 1j * rng.standard_normal(POINTS))
+    found = checks_average.measure(fids, fid(("water",), width_hz=8), DWELL, MHZ)
+    assert found["linewidth_ppm"] == pytest.approx(5 / MHZ, rel=0.03)
+    height = 8 / (np.pi * 5 * DWELL)
+    assert found["snr"] == pytest.approx(height / (0.05 * np.sqrt(POINTS)), rel=0.1)
+    assert found["water"] == pytest.approx(4.65, abs=0.005)
+
+
+def test_limits_warn_and_misplaced_lines_are_told():
+    found = {
+        "pattern_ppm": 0.0,
+        "NAA": 2.008,
+        "tCr": 3.027,
+        "tCho": 3.21,
+        "water": 4.65,
+        "linewidth_ppm": 0.06,
+        "snr": 50,
+    }
+
+    def wrong(**changes):
+        rows = checks_average.verdicts(found | changes, LIMITS)
+        return {row[0]: row[1] for row in rows if row[1] != "pass"}
+
+    assert wrong() == {}
+    assert wrong(linewidth_ppm=0.11) == {"linewidth": "warn"}
+    assert wrong(snr=9.0) == wrong(snr=np.nan) == {"snr": "warn"}
+    assert wrong(pattern_ppm=0.05, NAA=2.05) == {"reference": "warn", "position_NAA": "warn"}
+    assert wrong(pattern_ppm=-0.18) == {"reference": "fail"}  # tCho taken for tCr
+    assert wrong(water=np.nan) == {"position_water": "warn"}
+
+
+def test_a_scan_beyond_a_limit_fails_if_the_config_says_exclude(tmp_path):
+    wide = one(width_hz=16)
+    status = preprocessed(tmp_path, wide, "--largest-linewidth-ppm", "0.2", "--least-snr", "10")
+    assert status["status"] == "ok"
+    status = preprocessed(tmp_path, wide, "--largest-linewidth-ppm", "0.1", "--least-snr", "10")
+    width = checks_average.measure(wide[0].mean(axis=(0, 1)), wide[0].mean(axis=(0, 1)), DWELL, MHZ)
+    assert width["linewidth_ppm"] == pytest.approx(16 / MHZ, rel=0.1)
+    remedy = "look at the spectrum; give a reason in the sheet's column exclude, or change the limit in the config"
+    assert status["reason"].startswith(f"{tmp_path}/x.nii.gz: linewidth of the average: 0.1")
+    assert status["reason"].endswith(f" ppm, expected at most 0.1; {remedy}")
+    status = preprocessed(tmp_path, wide, "--least-snr", "1e6")
+    assert "snr of the average: " in status["reason"] and f", expected at least 1e+06; {remedy}" in status["reason"]
+
+
+RASTER = {"n_points": 2048, "dwell_s": 5e-4, "frequency_mhz": 127.7}
+WRONG_BASIS = {
+    "TE": (
+        lambda: check_against_data(replace(analytic_basis(), te_ms=35.0), "OFF", **RASTER, te_ms_data=68.0),
+        "basis OFF for TE 35 ms, data with TE 68 ms; give a basis simulated for this echo time",
+    ),
+    "field": (
+        lambda: check_against_data(analytic_basis(mhz=63.9), "OFF", **RASTER),
+        "basis OFF at 63.90 MHz, data at 127.70 MHz: more than 5 % apart; give a basis simulated for this field "
+        "strength",
+    ),
+    "sign of the difference": (
+        lambda: check_peaks(difference(*edited_basis()), "DIFF"),
+        "basis DIFF: NAA is positive at 2.0 ppm; expected the opposite (DIFF is ON - OFF); exchange the inputs or "
+        "change the basis' sign",
+    ),
+    "edited basis": (
+        lambda: sequences.check("press", "mega-press", edited=False, name="basis UNEDITED"),
+        "basis UNEDITED: simulated for mega-press, which edits; the scan (press) is not edited, expected a basis for "
+        "it; give one, or correct edit_scheme in the sample sheet",
+    ),
+    "STEAM": (
+        lambda: sequences.check("svs_st", "press", edited=False, name="basis UNEDITED"),
+        "basis UNEDITED: simulated for press (PRESS), the scan is svs_st (STEAM), expected the same echoes, which "
+        "STEAM differs in; give a basis for the scan's sequence, or correct the sheet's column sequence",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_BASIS)
+def test_a_basis_for_other_data_is_refused(case):
+    do, text = WRONG_BASIS[case]
+    with pytest.raises(InputError) as caught:
+        do()
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("data", "basis", "edited", "warning"),
+    [
+        ("megapress", "mega-press", True, ""),
+        ("megapress", "press", True, ""),  # its OFF is one
+        ("PRESS35", "press", False, ""),
+        ("svs", "press", False, ""),
+        ("svs_se", None, False, ""),
+        ("slaser", "press", False, "simulated for press (PRESS), the scan is slaser (sLASER)"),
+        ("steam", "STEAM", False, ""),
+    ],
+)
+def test_sequences_that_may_go_together(data, basis, edited, warning):
+    assert sequences.check(data, basis, edited=edited, name="x") == warning
+
+
+def test_quantification_refuses_a_basis_of_another_sequence(tmp_path):
+    """By the label of the sheet, and where that says nothing by the header."""
+    from mrs_synthesis import quantify
+
+    write_set(tmp_path / "set", {"UNEDITED": analytic_basis(mhz=MHZ)}, {}, sequence="press")
+    rng = np.random.default_rng(5)
+    cells = analytic_basis(mhz=MHZ).fids.sum(axis=0)[None, None, None]
+    cells = cells + 0.1 * (rng.standard_normal(cells.shape) + 1j * rng.standard_normal(cells.shape))
+    for header, label in (({"SequenceName": "svs_st"}, "svs"), ({}, "steam")):
+        write_nifti(tmp_path / "cells.nii.gz", cells, TIMES | header)
+        words = f"--unit u --cells {tmp_path}/cells.nii.gz --basis {tmp_path}/set --conditions UNEDITED"
+        words += f" --output {tmp_path}/fit.tsv --status {tmp_path}/s.json --sequence {label}"
+        quantify.main(words.split())
+        status = json.loads((tmp_path / "s.json").read_text())
+        assert status["status"] == "failed"
+        assert status["reason"].startswith("basis UNEDITED: simulated for press (PRESS), the scan is s")
+
+
+def converted(unit, te=68.0, tr=2000.0):
+    return {"unit": unit, "te_ms": te, "tr_ms": tr}
+
+
+def compare(times, labels=None):
+    """Return {scan: (verdict of TE, verdict of TR)} and the rows."""
+    labels = labels or {}
+    units = {u: {"sequence": labels.get(u, "megapress"), "edit_scheme": "mega"} for u in times}
+    rows = checks.compare_times(units, {u: converted(u, *pair) for u, pair in times.items()})
+    found = {(row["unit"], row["check"]): row["verdict"] for row in rows}
+    return {u: (found[u, "echo_time"], found[u, "repetition_time"]) for u in times}, rows
+
+
+def test_the_odd_scan_of_a_study_is_named_in_whatever_order():
+    times = {"a": (68.0, 2000.0), "b": (80.0, 2000.0), "c": (68.0, 2000.0), "d": (68.5, 3000.0)}
+    for order in (list(times), list(times)[::-1], ["b", "d", "a", "c"]):
+        verdicts, rows = compare({u: times[u] for u in order})
+        assert verdicts == {"a": ("pass", "pass"), "b": ("fail", "pass"), "c": ("pass", "pass"), "d": ("pass", "warn")}
+    odd = next(row for row in rows if row["verdict"] == "fail")
+    assert (odd["unit"], odd["check"], odd["found"], odd["units"]) == ("b", "echo_time", "80", "ms")
+    assert odd["expected"] == "68, as 3 of 4 scans of megapress (mega)"
+    assert odd["remedy"] == "correct it in the sheet, or give the scan another label in the column sequence"
+
+
+def test_without_a_majority_no_scan_is_taken_for_right():
+    verdicts, rows = compare({"a": (68.0, 2000.0), "b": (80.0, 2000.0)})
+    assert verdicts == {"a": ("fail", "pass"), "b": ("fail", "pass")}
+    assert rows[0]["expected"] == "one time of most of the 2 scans of megapress (mega), which have 68, 80"
+    labelled = compare({"a": (68.0, 2000.0), "b": (80.0, 2000.0)}, {"b": "megapress80"})[0]
+    assert labelled == {"a": ("pass", "pass"), "b": ("pass", "pass")}
+    assert compare({"a": (68.0, None), "b": (68.0, 2000.0)})[0] == {"a": ("pass", "warn"), "b": ("pass", "pass")}
+
+
+def test_the_table_answers_for_every_scan_and_ends_the_study(tmp_path, capsys):
+    units = ["a", "b", "c", "d"]
+    lines = ["unit\tfolder\tsubject\tsequence\tedit_scheme"]
+    statuses = []
+    for number, unit in enumerate(units):
+        lines.append(f"{unit}\tsub-{unit}\t{unit}\tpress\tnone")
+        folder = tmp_path / "derivatives" / f"sub-{unit}" / "mrs"
+        folder.mkdir(parents=True)
+        if unit == "d":
+            reason = "d: 2 points are NaN or infinite, expected numbers; convert it again or exclude it"
+            statuses.append({"unit": unit, "stage": "convert", "status": "failed", "reason": reason})
+            statuses.append({"unit": unit, "stage": "preprocess", "status": "skipped", "reason": "x is empty"})
+            continue
+        width = 16 if unit == "c" else 5
+        status = preprocessed(folder, one(width_hz=width))
+        te = 30.0 if number == 1 else 35.0
+        facts = {"spectrometer_frequency_mhz": MHZ, "water_over_metabolites": 300.0}
+        statuses += [converted(unit, te) | facts | {"stage": "convert", "status": "ok"}, status | {"unit": unit}]
+    write_text(tmp_path / "units.tsv", "\n".join(lines) + "\n")
+    write_json(tmp_path / "r-0001.json", {"units": statuses})
+    words = f"--units {tmp_path}/units.tsv --records {tmp_path}/r-0001.json"
+    checks.main(f"{words} --linewidth-ppm 0.1 --snr 10 --output {tmp_path}/checks.tsv".split())
+    table = read_table(tmp_path / "checks.tsv")
+    wrong = table[table["verdict"] != "pass"]
+    assert list(zip(wrong["unit"], wrong["stage"], wrong["check"], wrong["verdict"], strict=True)) == [
+        ("b", "convert", "echo_time", "fail"),
+        ("c", "preprocess", "linewidth", "warn"),
+        ("d", "convert", "stage", "fail"),
+    ]
+    assert wrong["found"].tolist()[2] == "d: 2 points are NaN or infinite, expected numbers"
+    assert wrong["remedy"].tolist()[2] == "convert it again or exclude it"
+    assert len(table[table["unit"] == "a"]) == 12
+    dictionary = json.loads((tmp_path / "checks.json").read_text())
+    assert set(table.columns) <= set(dictionary)
+    assert "NMR Biomed 2021;34:e4236" in dictionary["TableDescription"]
+
+    write_text(tmp_path / "failures.tsv", "unit\tstage\treason\nd\tconvert\tNaN; exclude it\n")
+    with pytest.raises(InputError, match=r"1 scan\(s\) failed \(above.*; 1 scan\(s\) failed a check .*: b; all else"):
+        collect.complete([tmp_path / "failures.tsv", tmp_path / "checks.tsv"], tmp_path / "complete.json")
+    said = capsys.readouterr().out
+    assert "failed: b: echo_time: 30, expected 35, as 2 of 3 scans of press; correct it in the sheet" in said
+    assert not (tmp_path / "complete.json").exists()
+    write_text(tmp_path / "failures.tsv", "unit\tstage\treason\n")
+    good = table[table["unit"].isin(["a", "c"])]
+    good.to_csv(tmp_path / "checks.tsv", sep="\t", index=False, na_rep="n/a")
+    collect.complete([tmp_path / "failures.tsv", tmp_path / "checks.tsv"], tmp_path / "complete.json")
+    assert (tmp_path / "complete.json").exists()
+
+
+def test_a_frequency_that_is_4_percent_wrong_shows_in_the_places_of_the_lines():
+    """123.25 MHz data whose header says 127.7: NAA comes out 0.035 ppm off once tCr is put in place."""
+    shift = (3.027 - 4.65) * (127.7 - MHZ)
+    found = checks_average.measure(fid(("NAA", "Cr", "Cho"), shift_hz=shift), fid(("water",)), DWELL, 127.7)
+    rows = {row[0]: row[1] for row in checks_average.verdicts(found | {"snr": 100.0}, LIMITS)}
+    assert rows["position_tCr"] == "pass" and rows["position_NAA"] == "warn"
+    assert found["NAA"] == pytest.approx(3.027 - (3.027 - 2.008) * MHZ / 127.7, abs=0.003)
+
+
+def test_unclipped_integers_of_few_levels_are_no_clipping():
+    rng = np.random.default_rng(8)
+    quiet = np.round(0.7 * rng.standard_normal((3, 1024))) + 1j * np.round(0.7 * rng.standard_normal((3, 1024)))
+    assert np.count_nonzero(np.abs(quiet[0].real) == np.abs(quiet[0].real).max()) > checks_raw.FEWEST_CLIPPED
+    checks_raw.check_clipped(quiet, "x")
+    loud = np.round(1000 * fid(OFF)) + quiet[0]
+    checks_raw.check_clipped(loud[None], "x")
+
+
+@pytest.mark.fsl_mrs
+@pytest.mark.parametrize("offset", [-0.169, 0.169])
+def test_the_engine_of_fsl_mrs_is_not_misled_by_an_offset(tmp_path, root, offset):
+    """FSL-MRS alone searches tCr in 2.9-3.1 ppm, which holds tCho, or nothing, that far off."""
+    if fslmrs.find_interpreter() is None:
+        pytest.skip("needs `fsl_mrs` on PATH")
+    prefix = tmp_path / "u_desc-preproc"
+    write_nifti(tmp_path / "x.nii.gz", one(shift_hz=offset * MHZ), dict(TIMES))
+    words = f"--unit u --scan {tmp_path}/x.nii.gz --output {prefix}_svs.nii.gz --qc {prefix}_qc.tsv"
+    words += f" --nuisance {prefix}_nuisance.npz --status {tmp_path}/s.json --engine fsl-mrs"
+    environment = dict(os.environ, PYTHONPATH=str(root / "workflow"), OMP_NUM_THREADS="1")
+    subprocess.run([sys.executable, "-m", "mrs_synthesis.preprocess", *words.split()], check=True, env=environment)
+    found = json.loads((tmp_path / "s.json").read_text())["average"]
+    assert found["NAA"] == pytest.approx(2.008, abs=0.02)
+    assert {row[1] for row in checks_average.verdicts(found, LIMITS)} == {"pass"}
+
+
+def test_the_page_says_how_many_scans_have_a_verdict_that_is_not_pass():
+    study = report_data.Study.__new__(report_data.Study)
+    units = pd.DataFrame(
+        {"unit": list("abcdefghijkl"), "subject": list("abcdefghijkl"), "split": "test", "failed": False}
+    )
+    table = pd.DataFrame({"unit": ["a", "a", "b", "c"], "verdict": ["fail", "warn", "warn", "pass"]})
+    study.units, study.tables, study.config, study.grid, study.summary = units, {"checks": table}, {}, {}, {}
+    found = {one["title"]: one["text"] for one in report_words.notices(study)}
+    assert found["Checks with verdict fail."].startswith("1 of 3 scans: ")
+    assert found["Checks with verdict warn."].startswith("2 of 3 scans: ")
+    study.tables = {"checks": table[table["verdict"] == "pass"]}
+    assert not [one for one in report_words.notices(study) if "verdict" in one["title"]]
