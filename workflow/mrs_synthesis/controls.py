@@ -5,6 +5,7 @@ A generative model is worth something only where it beats these. All statistics 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 
 from mrs_synthesis.assemble import window_spectra
 from mrs_synthesis.spectra import from_window
-from mrs_synthesis.stage import InputError
+from mrs_synthesis.stage import InputError, require
+from mrs_synthesis.training_set import RowFile
 
 CONTROLS = ("duplicated", "population_mean", "population_mean_noisy", "shrinkage", "low_rank")
 PCA_ROWS = 1024  # transients per condition that the components are computed from
@@ -91,22 +93,32 @@ def principal_components(rows: np.ndarray, variance: float) -> np.ndarray:
 def read_population(training: Path, n_components_from: int = PCA_ROWS) -> Population:
     """Compute the population statistics from the rows of the split "train", one subject in memory at a time.
 
+    All scans of a shard ask for the same ones, which take the longer the more subjects there are: they are kept.
+
     Raises
     ------
     InputError
         If there is no such row, or no subject has two transients.
     """
+    files = [Path(training) / name for name in ("grid.json", "index.tsv", "spectra.npy")]
+    states = tuple(
+        (about.st_ino, about.st_size, about.st_mtime_ns) for about in (require(file).stat() for file in files)
+    )
+    return _population(Path(training), n_components_from, states)
+
+
+@functools.lru_cache(maxsize=1)
+def _population(training: Path, n_components_from: int, _states: tuple) -> Population:
     import json
 
     from mrs_synthesis.files import read_table
 
-    training = Path(training)
     grid = json.loads((training / "grid.json").read_text())
     index = read_table(training / "index.tsv", ("row", "unit", "subject", "condition", "split", "scale", "noise_sd"))
     index = index[index["split"] == "train"]
     if index.empty:
         raise InputError(f"{training}/index.tsv: no row of split train, which the population controls need")
-    data = np.load(training / "spectra.npy", mmap_mode="r", allow_pickle=False)
+    data = RowFile(training / "spectra.npy")
     results = [
         _condition_statistics(data, rows, grid["n_points"], n_components_from)
         for rows in (index[index["condition"] == condition] for condition in grid["conditions"])
