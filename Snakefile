@@ -71,7 +71,7 @@ include: "workflow/rules/size.smk"
 report: "workflow/report/workflow.rst"
 
 
-localrules:  # what takes a second at most is no job of a cluster's
+localrules:
     all,
     units,
     training_units,
@@ -79,6 +79,7 @@ localrules:  # what takes a second at most is no job of a cluster's
     complete,
     converted,
     preprocessed,
+    verify,
 
 
 rule all:

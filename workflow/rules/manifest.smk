@@ -1,10 +1,6 @@
 """SHA-256 of all results of a finished study, and the check against them (target `verify`)."""
 
 
-localrules:
-    verify,
-
-
 rule manifest:
     """The list of all result files, after the last of them."""
     input:
