@@ -71,7 +71,7 @@ include: "workflow/rules/size.smk"
 report: "workflow/report/workflow.rst"
 
 
-localrules:
+localrules:  # what takes a second at most, and the check, are no jobs of a cluster
     all,
     units,
     training_units,
