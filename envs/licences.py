@@ -57,6 +57,7 @@ READ = {  # what the licence file in the package says, where its metadata name n
 CARE = {  # what a person found where the licence, or what the package's files bring along, asks for more than a notice
     "certifi": "MPL-2.0 holds for its own files alone: changes to them must be published",
     "tqdm": "MPL-2.0 holds for its own files alone: changes to them must be published",
+    "hypothesis": "MPL-2.0 holds for its own files alone; tests need it, nothing of the workflow",
     "pathspec": "MPL-2.0 holds for its own files alone; a formatter needs it, nothing of the workflow",
     "pingouin": "GPL-3.0: only tests use it, to compare numbers; never import it from workflow/",
     "axe-playwright-python": "brings axe-core, MPL-2.0, for the tests of the page",

@@ -26,7 +26,7 @@ LOWEST = "3.11.1"  # pymapvbvd's
 TOOLS = ["cyclonedx-bom", "pip-audit", "uv"]  # of the optional targets, in an environment of their own
 LAUNCHER = ["snakemake", "snakemake-executor-plugin-slurm"]
 DEVELOPMENT = [
-    *["pytest", "pytest-xdist", "ruff", "snakefmt"],
+    *["pytest", "pytest-xdist", "hypothesis", "ruff", "snakefmt"],
     *["pingouin", "bids-validator-deno", "playwright", "axe-playwright-python"],  # what the tests check against
 ]
 SCANS = ["numpy", "nibabel", "nifti-mrs"]

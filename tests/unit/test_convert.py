@@ -208,7 +208,7 @@ def bad(tmp_path, case):
         ("suffix", "suffix .dat, expected .rda"),
         ("garbage", "spec2nii could not read it as siemens_rda"),
         ("cut", "bytes, expected 16384"),
-        ("no spar", "no x.SPAR beside it"),
+        ("no spar", "no .SPAR file of the same name beside it"),
         ("aux", "nowhere.SPAR: no such file"),
         ("no te", "no EchoTime"),
         ("te", "EchoTime 35000 ms in the header"),

@@ -167,8 +167,8 @@ def break_spar(path, key, value):
     [
         ("spar without a number", "spec2nii could not read it as philips_sdat (TypeError: "),
         ("spar without a field", "spec2nii could not read it as philips_sdat (KeyError: 'echo_time', philips.py line "),
-        ("cut", "metab: 100 bytes, expected 32768 (4 rows of 1024 points in metab)"),
-        ("no spar", "metab: no metab beside it"),
+        ("cut", "metab: 100 bytes, expected 32768 (4 rows of 1024 points in its SPAR file)"),
+        ("no spar", "metab: no .SPAR file of the same name beside it"),
         ("missing", "metab: no such file"),
         ("twix software", "spec2nii could not read it as siemens_twix (IncompatibleSoftwareVersion"),
         ("nucleus", "metab: nucleus of another name, expected 1H"),

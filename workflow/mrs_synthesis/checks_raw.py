@@ -27,6 +27,7 @@ PROTON_MHZ_PER_T = 42.577
 OTHER_MHZ_PER_T = {"31P": 17.235, "13C": 10.708, "19F": 40.078, "23Na": 11.269, "2H": 6.536}
 FEWEST_CLIPPED = 8  # points at exactly the largest value; an unclipped FID has one or two
 FEWEST_LEVELS = 200  # different values; with fewer, equal ones mean nothing
+FEWEST_POINTS = 128  # of a FID; measured ones have 1024 or more
 FEWEST_ZEROS = 8  # at the end of all transients; one alone may be a rounded number
 TINY = 1e-6  # of the largest value: zero
 SIGNAL_PPM = (0.0, 8.0)
@@ -89,7 +90,7 @@ def times(
         where = "in the header" if stated is None else "stated"
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise InputError(f"{name}: {key} {where} is no number, expected seconds; state {option} in ms")
-        ms = float(value) * 1e3
+        ms = value * 1e3 if abs(value) < 1e9 else math.inf
         if not low <= ms <= high:
             likely = [guess for guess in (ms * 1e3, ms * 1e-3) if low <= guess <= high]
             hint = f" ({likely[0]:g}, if the unit was confused)" if likely else ""
@@ -97,8 +98,10 @@ def times(
             raise InputError(
                 f"{name}: {key} {ms:g} ms {where}, expected {low:g} to {high:g} ms of {what}; state {option}{hint}"
             )
-        if stated is not None and key in header and not math.isclose(float(header[key]), value, rel_tol=1e-3):
-            notes.append(f"{key} {float(header[key]) * 1e3:g} ms in the header replaced by {stated:g} ms")
+        own = header.get(key)
+        own = own if isinstance(own, int | float) and abs(own) < 1e9 else None
+        if stated is not None and own is not None and not math.isclose(own, value, rel_tol=1e-3):
+            notes.append(f"{key} {own * 1e3:g} ms in the header replaced by {stated:g} ms")
         found[key] = float(value)
     least = found["EchoTime"] + sampled_s
     if found.get("RepetitionTime", math.inf) < TR_TOLERANCE * least:
@@ -164,7 +167,7 @@ def whole_transients(fids: np.ndarray, name: str, notes: list[str]) -> np.ndarra
     Raises
     ------
     InputError
-        If there are NaN, nothing but zeros, or zeros before the signal.
+        If there are NaN, nothing but zeros, too few points, or zeros before the signal.
     """
     bad = np.count_nonzero(~np.isfinite(fids))
     if bad:
@@ -177,6 +180,12 @@ def whole_transients(fids: np.ndarray, name: str, notes: list[str]) -> np.ndarra
     length = np.where(used.any(axis=-1), length, 0).min(axis=0)  # of each transient, the shorter condition's
     whole = int(length.max())
     whole = points if points - whole < FEWEST_ZEROS else whole
+    if whole < FEWEST_POINTS:
+        zeros = f" before {points - whole} zeros" if whole < points else ""
+        raise InputError(
+            f"{name}: {whole} points{zeros}, expected at least {FEWEST_POINTS}; export the whole FID, or exclude this "
+            "scan"
+        )
     alive = length > whole - whole // PART
     if not alive.all():
         missing = np.count_nonzero(~alive)

@@ -322,15 +322,19 @@ def _sidecar_times(source: Source) -> dict[str, Any]:
     """Return a BIDS sidecar's content for a NIfTI-MRS file whose own header may lack the times."""
     import json
 
+    from mrs_synthesis.raw_files import reading
     from mrs_synthesis.scans import sidecar_path
 
     path = sidecar_path(source.files[0])
     if not source.files[0].name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        with reading(path):
+            content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); correct or remove it") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: no JSON object, expected EchoTime and RepetitionTime in s; correct or remove it")
     return {key: content[key] for key in ("EchoTime", "RepetitionTime") if key in content}
 
 
@@ -346,10 +350,12 @@ def _scan(
 def _provenance(source: Source) -> dict[str, Any]:
     """Return GeneratedBy and the hash of the source files for the sidecar."""
     from mrs_synthesis.files import sha256
+    from mrs_synthesis.raw_files import reading
 
     digest = hashlib.sha256()
     for file in source.files:
-        digest.update(bytes.fromhex(sha256(file)))
+        with reading(file):
+            digest.update(bytes.fromhex(sha256(file)))
     tools = [{"Name": "mrs-synthesis", "Version": __version__}]
     if source.command:
         version = (converter(source.main.header.get("ConversionMethod")) or "").removeprefix("spec2nii v")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
+import signal
 import sys
 import tempfile
 import traceback
@@ -20,19 +22,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from mrs_synthesis import raw_files
 from mrs_synthesis.header import dimension, edit_conditions
+from mrs_synthesis.raw_files import SUFFIXES, beside
 from mrs_synthesis.scans import NIFTI_MRS_CODE
 from mrs_synthesis.stage import InputError, not_killed
 
-SUFFIXES = {
-    "siemens_dicom": (".ima", ".dcm"),
-    "siemens_twix": (".dat",),
-    "siemens_rda": (".rda",),
-    "philips_sdat": (".sdat",),
-    "philips_data_list": (".data",),
-    "ge_pfile": (".7",),
-    "nifti_mrs": (".nii", ".nii.gz"),
-}
 FORMATS = tuple(SUFFIXES)
 KNOWN_SUFFIXES = {".spar", ".list", *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)}
 MAIN_OUTPUTS = ("", "_STD_0")  # what spec2nii appends to the name of the water-suppressed scan
@@ -40,6 +35,8 @@ MAIN_OUTPUTS = ("", "_STD_0")  # what spec2nii appends to the name of the water-
 REFERENCE_OUTPUTS = ("_ref", "_ref_ecc", "_ecc", "_quant", "_ref_no_ovs", "_vapor_ovs_rfoff", "_rf_off", "_STD_1")
 # Python's own errors that speak of types and of the program's own names, not of what a file holds
 HARMLESS = re.compile(r"(AttributeError|TypeError|IndexError|EOFError|struct\.error|ModuleNotFoundError): .*")
+# What spec2nii may take, lest a broken file take all: it was seen to take 15 bytes of memory and 0.2 us for each byte
+LIMITS = {"memory": (6 << 30, 32), "seconds": (600, 1e-5)}  # of any file, and more for each byte
 IGNORED_OUTPUTS = ("_rf_grads_ovs_off", "_NOI", "_phasecorr")
 
 
@@ -96,19 +93,19 @@ def read_source(path: Path, format_name: str, aux: Path | None = None) -> Source
         If a file is missing, has another format's suffix, or spec2nii cannot convert it.
     """
     path = Path(path)
-    _check_path(path, format_name)
+    raw_files.check_path(path, format_name)
     if format_name == "nifti_mrs":
         return Source(load_raw(path), files=[path])
-    files, arguments = _arguments(path, format_name, aux)
+    files, arguments, notes = _arguments(path, format_name, aux)
     with tempfile.TemporaryDirectory(prefix="convert_") as folder:
-        outputs, patched = _spec2nii(path, format_name, arguments, Path(folder))
+        outputs, patched = _spec2nii(path, format_name, arguments, Path(folder), raw_files.bytes_of(files))
         source = _sort_outputs(path, outputs)
     # What stands in sidecars must not name the files: their names can hold names of people
     names = {str(file): f"<file{file.suffix if file.suffix.lower() in KNOWN_SUFFIXES else ''}>" for file in files}
     names[str(path)] = "<folder>" if path.is_dir() else f"<scan{path.suffix}>"
     source.files = files
     source.command = " ".join(["spec2nii", *(names.get(argument, argument) for argument in arguments)])
-    source.notes += patched
+    source.notes += [*notes, *patched]
     if format_name == "siemens_twix":
         source.before_echo = _points_before_echo(path, source.main.data.shape[0])
     return source
@@ -126,11 +123,15 @@ def load_raw(path: Path, label: Path | None = None) -> Raw:
 
     label = label or path
     try:
+        raw_files.check_nifti(path, label)
         image = nib.load(path)
         stored = np.asanyarray(image.dataobj)
         texts = [e.get_content() for e in image.header.extensions if e.get_code() == NIFTI_MRS_CODE]
-    except (OSError, EOFError, ValueError, AttributeError, nib.filebasedimages.ImageFileError) as error:
-        raise InputError(f"{label}: not a readable NIfTI file ({error}); check that it is complete") from None
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever nibabel stumbles over
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{label}: not a readable NIfTI file ({said}); check that it is complete") from None
     if not texts:
         raise InputError(
             f"{label}: NIfTI without the MRS header extension (code 44), expected NIfTI-MRS; convert it with spec2nii"
@@ -141,7 +142,7 @@ def load_raw(path: Path, label: Path | None = None) -> Raw:
         nucleus = str(np.ravel(header.pop("ResonantNucleus"))[0])
     except KeyError as error:
         raise InputError(f"{label}: MRS header extension without {error}; convert it again") from None
-    except (ValueError, TypeError, AttributeError, IndexError):
+    except (ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
         raise InputError(
             f"{label}: MRS header extension that is no JSON object with SpectrometerFrequency in MHz and "
             "ResonantNucleus; convert it again"
@@ -150,7 +151,13 @@ def load_raw(path: Path, label: Path | None = None) -> Raw:
         known = nucleus if re.fullmatch(r"\d{1,3}[A-Z][a-z]?", nucleus) else "of another name"
         raise InputError(f"{label}: nucleus {known}, expected 1H; leave this scan out of the study")
     if stored.ndim < 4 or stored.shape[:3] != (1, 1, 1):
-        raise InputError(f"{label}: shape {stored.shape}, expected one voxel (1, 1, 1, points, ...)")
+        raise InputError(
+            f"{label}: shape {stored.shape}, expected one voxel (1, 1, 1, points, ...); give a single-voxel scan"
+        )
+    if stored.dtype.kind != "c":
+        raise InputError(f"{label}: data of type {stored.dtype}, expected complex numbers; convert it again")
+    if not np.isfinite(image.affine).all():
+        raise InputError(f"{label}: position of the voxel is not finite, expected mm; convert it again")
     data = np.conj(stored.reshape(stored.shape[3:])).astype(np.complex64)
     tags = [dimension(header.get(f"dim_{axis + 5}")) for axis in range(data.ndim - 1)]
     tag_headers = [edit_conditions(header.get(f"dim_{axis + 5}_header")) for axis in range(data.ndim - 1)]
@@ -164,10 +171,11 @@ def load_raw(path: Path, label: Path | None = None) -> Raw:
     return Raw(data, tags, tag_headers, header, frequency, dwell, np.asarray(image.affine))
 
 
-def run_spec2nii(arguments: list[str]) -> tuple[int, str]:
-    """Run spec2nii's command line; return its exit status and what it said on stderr.
+def run_spec2nii(arguments: list[str], size: int = 0) -> tuple[int, str]:
+    """Run spec2nii's command line; return its exit status (negative for a signal) and what it said on stderr.
 
-    In a forked process: the scans of a shard share one import of it, and none meets what another one left behind.
+    In a forked process: the scans of a shard share one import of it, none meets what another one left behind, and it
+    ends before it takes more memory or time than files of `size` bytes can need.
     """
     try:
         from spec2nii.spec2nii import main
@@ -178,21 +186,23 @@ def run_spec2nii(arguments: list[str]) -> tuple[int, str]:
         sys.stderr.flush()
         child = os.fork()
         if child == 0:
-            _child(main, arguments, said.fileno())
+            _child(main, arguments, said.fileno(), size)
         _, status = os.waitpid(child, 0)
         said.seek(0)
         code = not_killed(os.waitstatus_to_exitcode(status), "spec2nii")
         return code, said.read().decode(errors="replace")
 
 
-def _child(main: Callable[[], int], arguments: list[str], stderr: int) -> NoReturn:
+def _child(main: Callable[[], int], arguments: list[str], stderr: int, size: int) -> NoReturn:
     """Be the command: all that it says goes to files of its own, and nothing of this program's end is run."""
     code = 1
     try:
         os.dup2(stderr, 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="replace")
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # it must not wait for an answer
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", errors="replace")
         sys.argv = ["spec2nii", *arguments]
+        _limit(size)
         main()
         code = 0
     except SystemExit as end:
@@ -204,92 +214,67 @@ def _child(main: Callable[[], int], arguments: list[str], stderr: int) -> NoRetu
         os._exit(code)
 
 
-def beside(path: Path, suffix: str) -> Path:
-    """Return the file in the same folder with the same stem and `suffix`, in any case (SPAR, spar).
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    for candidate in sorted(path.parent.iterdir()):
-        if candidate.name.lower() == (path.stem + suffix).lower():
-            return candidate
-    raise InputError(f"{path}: no {path.stem}{suffix} beside it; put it there or name it in the column aux")
+def limit_seconds(size: int) -> int:
+    """Return the CPU time that spec2nii may take for files of `size` bytes; waiting for a slow disk takes none."""
+    return int(LIMITS["seconds"][0] + LIMITS["seconds"][1] * size)
 
 
-def _check_path(path: Path, format_name: str) -> None:
-    wanted = SUFFIXES[format_name]
-    if not path.exists():
-        raise InputError(f"{path}: no such file; check the path in the sample sheet")
-    if path.is_dir():
-        if format_name != "siemens_dicom":
-            raise InputError(f"{path}: a folder, expected a {wanted[0]} file for format {format_name}")
-        if not any(child.is_file() for child in path.rglob("*")):
-            raise InputError(f"{path}: an empty folder, expected the DICOM files of one series")
-        return
-    if not path.name.lower().endswith(wanted):
-        raise InputError(
-            f"{path}: suffix {path.suffix or 'missing'}, expected {' or '.join(wanted)} for format {format_name}; "
-            "correct the format"
-        )
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: an empty file; copy it again from the scanner")
+def _limit(size: int) -> None:
+    usage = Path("/proc/self/statm")
+    limits = {resource.RLIMIT_CPU: limit_seconds(size), resource.RLIMIT_CORE: 0}
+    if usage.exists():  # Linux, where this limit counts what is written to, not what is mapped
+        taken = int(usage.read_text().split()[5]) * resource.getpagesize()
+        limits[resource.RLIMIT_DATA] = taken + LIMITS["memory"][0] + LIMITS["memory"][1] * size
+    for kind, value in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
-def _arguments(path: Path, format_name: str, aux: Path | None) -> tuple[list[Path], list[str]]:
-    """Return the source files and spec2nii's arguments."""
-    if aux is not None and not Path(aux).exists():
-        raise InputError(f"{aux}: no such file; check the column aux in the sample sheet")
+def _arguments(path: Path, format_name: str, aux: Path | None) -> tuple[list[Path], list[str], list[str]]:
+    """Return the source files, spec2nii's arguments and notes."""
+    if aux is not None:
+        raw_files.check_aux(Path(aux))
     if format_name == "siemens_dicom":
         files = sorted(child for child in path.rglob("*") if child.is_file()) if path.is_dir() else [path]
-        return files, ["dicom", str(path)]
+        return files, ["dicom", str(path)], []
     if format_name == "siemens_twix":
-        return [path], ["twix", "-e", "image", "-q", str(path)]
+        raw_files.check_twix(path)
+        return [path], ["twix", "-e", "image", "-q", str(path)], []
     if format_name == "siemens_rda":
-        return [path], ["rda", str(path)]
+        raw_files.check_rda(path)
+        return [path], ["rda", str(path)], []
     if format_name == "ge_pfile":
-        return [path], ["ge", str(path)]
+        return [path], ["ge", str(path)], []
     spar = Path(aux) if aux else beside(path, ".SPAR")
     if format_name == "philips_sdat":
-        _check_sdat_size(path, spar)
-        return [path, spar], ["philips", str(path), str(spar)]
+        raw_files.check_sdat(path, spar)
+        return [path, spar], ["philips", str(path), str(spar)], []
     listing = beside(path, ".list")
-    return [path, listing, spar], ["philips_dl", str(path), str(listing), str(spar)]
+    notes = raw_files.check_list(path, listing)
+    return [path, listing, spar], ["philips_dl", str(path), str(listing), str(spar)], notes
 
 
-def _check_sdat_size(sdat: Path, spar: Path) -> None:
-    """Compare the size that SPAR announces, so that a cut file is named as such."""
-    counts = {}
-    for line in spar.read_text(encoding="latin-1").splitlines():
-        key, colon, value = line.partition(":")
-        if colon and key.strip() in ("samples", "rows") and value.strip().isdigit():
-            counts[key.strip()] = int(value)
-    if len(counts) < 2:
-        raise InputError(f"{spar}: no samples and rows in it, expected a Philips SPAR file")
-    expected = 8 * counts["samples"] * counts["rows"]
-    if sdat.stat().st_size != expected:
-        raise InputError(
-            f"{sdat}: {sdat.stat().st_size} bytes, expected {expected} ({counts['rows']} rows of {counts['samples']} "
-            f"points in {spar.name}); copy the pair again"
-        )
-
-
-def _spec2nii(path: Path, format_name: str, arguments: list[str], folder: Path) -> tuple[dict[str, Raw], list[str]]:
+def _spec2nii(
+    path: Path, format_name: str, arguments: list[str], folder: Path, size: int
+) -> tuple[dict[str, Raw], list[str]]:
     """Run spec2nii; return its outputs by what it appended to their name, and notes."""
     # Zero rows are kept: dropping one would shift which rows are edit-ON in interleaved data.
     options = ["-o", str(folder), "-f", "raw", "--keep_zero_valued"]
-    code, said = run_spec2nii([*arguments, *options])
+    code, said = run_spec2nii([*arguments, *options], size)
     notes = []
     if code and format_name == "siemens_dicom" and "TypeError" in said:
         # spec2nii 0.8.15 calls float() on PatientWeight, which anonymised DICOM leaves empty.
         copies = folder / "patched"
         if _fill_patient_weight(path, copies):
-            code, said = run_spec2nii([arguments[0], str(copies), *arguments[2:], *options])
+            code, said = run_spec2nii([arguments[0], str(copies), *arguments[2:], *options], size)
             notes = ["empty PatientWeight filled in a temporary copy"]
     outputs = sorted(folder.glob("raw*.nii.gz"))
     if code or not outputs:
         reason = without_content(said) or "it wrote nothing"
+        if code == -signal.SIGXCPU:
+            reason = f"it took more than {limit_seconds(size)} s of computing"
+        elif code < 0:
+            reason = f"it crashed, signal {-code}"
         raise InputError(
             f"{path}: spec2nii could not read it as {format_name} ({reason}); "
             "check that the file is complete, holds single-voxel spectroscopy, and that its format is right"
@@ -310,7 +295,10 @@ def without_content(said: str) -> str:
     if not places or not errors:
         return "it says why when run alone" if lines else ""
     kind, _, about = errors[-1].partition(": ")
-    is_own = HARMLESS.fullmatch(errors[-1]) or (kind == "KeyError" and any(about in line for line in lines[-3:-1]))
+    keys = (about, about.replace("'", '"'))  # as the program's own line may have it
+    is_own = HARMLESS.fullmatch(errors[-1]) or (
+        kind == "KeyError" and any(key in line for key in keys for line in lines[-3:-1])
+    )
     return f"{errors[-1] if is_own else kind.rsplit('.', 1)[-1]}, {places[-1][0]} line {places[-1][1]}"
 
 
@@ -327,7 +315,7 @@ def _fill_patient_weight(path: Path, folder: Path) -> bool:
                 continue
             try:
                 content = pydicom.dcmread(file)
-            except pydicom.errors.InvalidDicomError:
+            except Exception:  # no DICOM, or a broken one
                 continue
             if content.get("PatientWeight", 0) is None:
                 content.PatientWeight = "0"

@@ -10,6 +10,7 @@ conversion's notes say which (never what it held).
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -268,9 +269,10 @@ def without_names(text: str, paths: Mapping[str, Path | None]) -> str:
         Files or folders by what they are called instead: the columns of the sample sheet.
     """
     given = [(role, Path(path)) for role, path in paths.items() if path is not None]
-    known = {form: role for role, path in given for form in (str(path), str(path.absolute()), str(path.resolve()))}
+    known = {form: role for role, path in given for form in (str(path), str(path.absolute()), os.path.realpath(path))}
     for form in sorted(known, key=len, reverse=True):
-        inside = [str(one) for one in Path(form).rglob("*")] if Path(form).is_dir() else []  # files of a series
+        is_folder = os.path.isdir(form)  # noqa: PTH112 -- not an error where the name is too long
+        inside = [str(one) for one in Path(form).rglob("*")] if is_folder else []  # files of a series
         for name in sorted((one for one in inside if one in text), key=len, reverse=True):
             text = text.replace(name, f"a file of {known[form]}")
         text = text.replace(form, known[form])

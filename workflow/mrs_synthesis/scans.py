@@ -17,7 +17,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from mrs_synthesis import __version__, sidecars, spectra
+from mrs_synthesis import __version__, raw_files, sidecars, spectra
 from mrs_synthesis.files import write_json, write_whole
 from mrs_synthesis.stage import InputError, require
 
@@ -25,7 +25,10 @@ AXES = ("DIM_EDIT", "DIM_DYN", "DIM_COIL")  # the order of the first three axes 
 FILE_ORDER = ("DIM_COIL", "DIM_DYN", "DIM_EDIT")  # the order in a file
 EDIT_ORDER = ("OFF", "ON")
 NIFTI_MRS_CODE = 44
-_READ_ERRORS = (OSError, EOFError, ValueError, AttributeError, zlib.error, nib.filebasedimages.ImageFileError)
+_READ_ERRORS = (
+    *(OSError, EOFError, ValueError, AttributeError, TypeError, KeyError, OverflowError, zlib.error),
+    *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError),
+)
 
 
 @dataclass
@@ -86,12 +89,14 @@ class _Layout:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: not a readable NIfTI file ({error}); convert it again")
+    said = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"{path}: not a readable NIfTI file ({said}); convert it again")
 
 
 def _layout(path: Path) -> _Layout:
     """Open a single-voxel NIfTI-MRS file and check its header."""
     try:
+        raw_files.check_nifti(path, path)
         image = nib.load(path)
         texts = [e.get_content() for e in image.header.extensions if e.get_code() == NIFTI_MRS_CODE]
     except _READ_ERRORS as error:
@@ -102,15 +107,16 @@ def _layout(path: Path) -> _Layout:
     try:
         header = json.loads(content.decode() if isinstance(content, bytes) else content)
         frequency = float(np.ravel(header["SpectrometerFrequency"])[0])
-    except (ValueError, KeyError, TypeError, IndexError):
+        nucleus = str(np.ravel(header.get("ResonantNucleus", "1H"))[0])
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError):
         raise InputError(
             f"{path}: MRS header extension without SpectrometerFrequency; convert it with spec2nii"
         ) from None
     shape = image.shape
     if len(shape) < 4 or shape[:3] != (1, 1, 1):
         raise InputError(f"{path}: shape {shape}, expected one voxel (1, 1, 1, points, ...)")
-    if header.get("ResonantNucleus", ["1H"])[0] != "1H":
-        raise InputError(f"{path}: nucleus {header['ResonantNucleus'][0]}, expected 1H")
+    if nucleus != "1H":
+        raise InputError(f"{path}: nucleus {nucleus[:8]!a}, expected 1H; leave this scan out of the study")
     tags = [header.pop(f"dim_{i}", None) for i in (5, 6, 7)]
     for key in [k for k in header if k.startswith("dim_") and k.endswith("_info")]:
         del header[key]

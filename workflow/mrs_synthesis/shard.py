@@ -119,7 +119,7 @@ class Shard:
         """Return what decides whether a scan's files may be kept: its commands and the hashes of what it reads."""
         commands = [[stage, *unit.command(words)] for stage, words in self.commands]
         text = json.dumps([self.code, commands], sort_keys=True)
-        own = {role: content_hash(Path(path)) for role, path in unit.reads.items()}
+        own = {role: raw_hash(Path(path)) for role, path in unit.reads.items()}
         reads = {path: content_hash(Path(path)) for path in map(unit.fill, self.reads)}
         inside = {relative(path, self.study): content for path, content in (reads | dict(self.shared)).items()}
         return {"command": hashlib.sha256(text.encode()).hexdigest(), "reads": own | inside}
@@ -132,12 +132,20 @@ def relative(path: str | Path, folder: Path) -> str:
 
 
 def content_hash(path: Path) -> str | None:
-    """Return the SHA-256 of a file, or of a folder's names and files but hidden ones; None if there is no such path."""
+    """Return the SHA-256 of a file, or of a folder's names and files but hidden ones; None if there is no such file."""
     if path.is_dir():
         files = [one for one in sorted(path.rglob("*")) if one.is_file() and not one.name.startswith(".")]
         parts = [f"{one.relative_to(path)} {sha256(one)}" for one in files]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    return sha256(path) if path.exists() else None
+    return sha256(path) if path.is_file() else None  # a pipe or a device may have no end
+
+
+def raw_hash(path: Path) -> str | None:
+    """Return `content_hash` of a raw file or folder; None also if it cannot be read, as its stage will tell."""
+    try:
+        return content_hash(path)
+    except OSError:
+        return None
 
 
 def kept(shard: Shard, unit: Unit, key: Mapping) -> dict | None:
