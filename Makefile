@@ -22,8 +22,11 @@ demo: $(BIN)/.run
 test: $(BIN)/.dev
 	pytest -m "not slow and not fsl_mrs and not slurm and not gpu" -n $(CORES)
 
+# The folder is handed over as it was given, not as text for make or the shell
+unexport RESULTS
+verify: export STUDY_FOLDER = $(value RESULTS)
 verify: $(BIN)/.run
-	@PYTHONPATH=workflow PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m mrs_synthesis.manifest verify "$(RESULTS)"
+	@PYTHONPATH=workflow PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m mrs_synthesis.manifest verify -- "$$STUDY_FOLDER"
 
 format: $(BIN)/.dev
 	ruff format . && ruff check --fix . && snakefmt -S Snakefile workflow/rules

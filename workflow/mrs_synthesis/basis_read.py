@@ -16,12 +16,15 @@ import numpy as np
 from mrs_synthesis import spectra
 from mrs_synthesis.files import write_text
 from mrs_synthesis.metabolites import NOT_METABOLITES, canonical
+from mrs_synthesis.names import shown
 from mrs_synthesis.stage import InputError
 
 TE_TOLERANCE_MS = 2.0
 CARRIER_TOLERANCE_PPM = 0.005
+LARGEST = 1e12  # of any number in a header
 FIDA_CARRIER_PPM = 3.0  # where FID-A's MEGA-PRESS simulations without a ppm axis centre the spectrum
-_NUMBER = re.compile(r"[-+]?\d*\.\d+(?:[EeDd][-+]?\d+)?")
+NAME = re.compile(r"[A-Za-z0-9+-][A-Za-z0-9+_.(),-]{0,39}", flags=re.ASCII)  # of a basis spectrum, and of its file
+_NUMBER = re.compile(r"[-+]?\d*\.\d+(?:[EeDd][-+]?\d+)?", flags=re.ASCII)
 
 
 @dataclass
@@ -133,17 +136,25 @@ def read_json_folder(folder: Path) -> Basis:
             names.append(str(content["basis_name"]))
             te_ms = (whole.get("meta") or {}).get("TE")
             echo_times.append(None if te_ms is None else float(te_ms))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: not an FSL-MRS basis file ({error!r}); simulate or convert it again") from None
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            said = f"{type(error).__name__}: {shown(str(error))}"
+            raise InputError(f"{path}: not an FSL-MRS basis file ({said}); simulate or convert it again") from None
         fids.append(fid)
     same_raster(Path(folder), rasters)
     if len(set(names)) < len(names):
         raise InputError(f"{folder}: two files with one basis_name; remove the superfluous one")
     te_ms = _same_te(folder, echo_times)
-    return _finite(folder, Basis(names, np.array(fids), rasters[0][1], rasters[0][2], te_ms))
+    return _checked(folder, Basis(names, np.array(fids), rasters[0][1], rasters[0][2], te_ms))
 
 
-def _finite(path: Path, basis: Basis) -> Basis:
+def _checked(path: Path, basis: Basis) -> Basis:
+    """Return the basis, whose names may become files' and whose points are numbers."""
+    for name in basis.names:
+        if not NAME.fullmatch(name):
+            raise InputError(
+                f"{path}: a basis spectrum is called {shown(name)}, expected letters, digits (ASCII) and + - _ . ( ) , "
+                "at most 40, a letter, digit, + or - first; rename it"
+            )
     bad = [name for name, fid in zip(basis.names, basis.fids, strict=True) if not np.all(np.isfinite(fid))]
     if bad:
         raise InputError(f"{path}: NaN or infinite points in {', '.join(bad)}; simulate the basis again")
@@ -168,31 +179,42 @@ def read_lcmodel(path: Path) -> Basis:
         found = re.search(rf"\b{name}\s*=\s*([-+\d.EeDd]+)", text)
         if not found:
             raise InputError(f"{path}: no {name} in the header, expected an LCModel .BASIS file")
-        return float(found[1].upper().replace("D", "E"))
+        return number(name, found[1])
+
+    def number(name: str, text: str) -> float:
+        try:
+            value = float(text.upper().replace("D", "E"))
+        except ValueError:
+            value = np.nan
+        if not abs(value) < LARGEST:
+            raise InputError(f"{path}: {name} = {shown(text)}, expected a number; the file is damaged")
+        return value
 
     frequency, dwell, n_points = header("HZPPPM"), header("BADELT"), int(header("NDATAB"))
     if dwell <= 0:
         raise InputError(f"{path}: BADELT = {dwell}: an encrypted LCModel basis; use one simulated for your sequence")
     te = re.search(r"\bECHOT\s*=\s*([\d.]+)", text)
-    te_ms = float(te[1]) if te and float(te[1]) > 0 else None
+    te_ms = (number("ECHOT", te[1]) or None) if te else None
     sequence = re.search(r"\bSEQ\s*=\s*'([^']*)'", text)
     stated = (sequence[1].strip() or None) if sequence else None
     names, fids = [], []
     for block in re.split(r"\$BASIS\b", text, flags=re.IGNORECASE)[1:]:
         head, _, body = block.partition("$END")
-        name = re.search(r"\bMETABO\s*=\s*'([^']*)'", head)
+        name = re.search(r"\bMETABO\s*=\s*'([^'\r\n]{1,40})'", head)
         if not name:
             raise InputError(f"{path}: $BASIS block without METABO; the file is damaged")
-        shift = re.search(r"\bISHIFT\s*=\s*(-?\d+)", head)
+        shift = re.search(r"\bISHIFT\s*=\s*(-?\d{1,9})\b", head, re.ASCII)
         numbers = np.array([x.upper().replace("D", "E") for x in _NUMBER.findall(body.partition("$")[0])], float)
         if numbers.size != 2 * n_points:
-            raise InputError(f"{path}: {name[1]} has {numbers.size} numbers, expected {2 * n_points} (2 x NDATAB)")
+            raise InputError(
+                f"{path}: {shown(name[1])[1:-1]} has {numbers.size} numbers, expected {2 * n_points} (2 x NDATAB)"
+            )
         spectrum = np.roll(numbers[::2] + 1j * numbers[1::2], -int(shift[1]) if shift else 0)
         names.append(canonical(name[1].strip()))
         fids.append(np.conj(np.fft.ifft(spectrum)))
     if not names:
         raise InputError(f"{path}: no $BASIS block, expected an LCModel .BASIS file")
-    return _finite(path, _drop_references(Basis(names, np.array(fids), dwell, frequency, te_ms, sequence=stated)))
+    return _checked(path, _drop_references(Basis(names, np.array(fids), dwell, frequency, te_ms, sequence=stated)))
 
 
 def read_fida(folder: Path, condition: str) -> Basis:
@@ -237,7 +259,7 @@ def read_fida(folder: Path, condition: str) -> Basis:
         )
     _, dwell, frequency = rasters[0]
     basis = Basis(names, np.array(fids), dwell, frequency, _same_te(folder, echo_times), round(carriers[0], 3))
-    return _finite(folder, _drop_references(moved(basis, basis.carrier_ppm - spectra.WATER_PPM)))
+    return _checked(folder, _drop_references(moved(basis, basis.carrier_ppm - spectra.WATER_PPM)))
 
 
 def moved(basis: Basis, ppm: float) -> Basis:

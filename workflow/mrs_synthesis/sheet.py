@@ -11,12 +11,14 @@ import gzip
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mrs_synthesis.files import MISSING, write_text
+from mrs_synthesis.names import check_path, check_words, shown
 from mrs_synthesis.stage import InputError, run
 
 SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "samples.schema.json"
@@ -185,7 +187,7 @@ def _check_tissue(row: dict[str, Any], where: str) -> None:
         or not all(0 <= value <= 1 for value in fractions)
         or abs(sum(fractions) - 1) > TISSUE_TOLERANCE + 1e-9
     ):
-        found = ", ".join(f"{name} {row[name] or 'empty'}" for name in TISSUE_COLUMNS)
+        found = ", ".join(f"{name} {row[name][:20] or 'empty'}" for name in TISSUE_COLUMNS)
         raise InputError(f"{where}: {found}; expected three fractions with the sum 1, or none of them")
 
 
@@ -199,28 +201,47 @@ def _names(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _sheet_rows(path: Path) -> list[dict[str, Any]]:
+@cache
+def _columns() -> dict[str, Any]:
+    """Return what the schema says of each column."""
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))["properties"]
+
+
+@cache
+def _validator(name: str) -> Any:
     import jsonschema
 
+    return jsonschema.Draft202012Validator(_columns()[name])
+
+
+@cache  # most values stand in thousands of rows
+def _fault(name: str, value: str) -> str:
+    """Return why a value may not stand in a column; empty if it may."""
+    if _validator(name).is_valid(value):
+        return ""
+    return f"column {name}: found {shown(value)}, expected: {_columns()[name]['description']}"
+
+
+def _read(path: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
+    """Return the header of a table, and its rows that are not empty; what is too many has the key ``""``."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, delimiter="\t", restkey="", restval=None)
+            return reader.fieldnames or [], [row for row in reader if any(row.values())]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: {error}; expected a tab-separated table in UTF-8; save it as such") from None
+
+
+def _sheet_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"{path}: no such sample sheet or BIDS folder; check `samples` in the config")
-    schema = json.loads(SCHEMA.read_text())
-    columns = schema["properties"]
-    with open(path, newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream, delimiter="\t", restkey="", restval=None)
-        header = reader.fieldnames or []
-        unknown = [name for name in header if name not in columns]
-        missing = [name for name in schema["required"] if name not in header]
-        if unknown or missing:
-            problem = f"unknown column {unknown[0]!r}" if unknown else f"no column {missing[0]!r}"
-            raise InputError(f"{path} row 1: {problem}; expected tab-separated columns among {', '.join(columns)}")
-        lines = [row for row in reader if any(row.values())]
-    validators = {name: jsonschema.Draft202012Validator(content) for name, content in columns.items()}
-
-    @cache  # most values stand in thousands of rows
-    def fault_of(name: str, value: str) -> str:
-        return next((error.message for error in validators[name].iter_errors(value)), "")
-
+    schema, columns = json.loads(SCHEMA.read_text(encoding="utf-8")), _columns()
+    header, lines = _read(path)
+    unknown = [name for name in header if name not in columns]
+    missing = [name for name in schema["required"] if name not in header]
+    if unknown or missing:
+        problem = f"unknown column {shown(unknown[0])}" if unknown else f"no column {missing[0]!r}"
+        raise InputError(f"{path} row 1: {problem}; expected tab-separated columns among {', '.join(columns)}")
     rows = []
     for number, line in enumerate(lines, start=2):
         if None in line.values() or "" in line:
@@ -228,13 +249,13 @@ def _sheet_rows(path: Path) -> list[dict[str, Any]]:
         row = {name: "" if line.get(name) in (None, MISSING) else line[name].strip() for name in columns}
         for name, content in columns.items():
             row[name] = row[name] or content.get("default", "")
-        for name, content in columns.items():
-            if fault := fault_of(name, row[name]):
-                hint = content.get("description", "")
-                raise InputError(f"{path} row {number}, column {name}: {fault}. {hint}".strip())
+        for name in columns:
+            if fault := _fault(name, row[name]):
+                raise InputError(f"{path} row {number}, {fault}")
         for name in PATH_COLUMNS:
             if row[name]:
                 row[name] = os.path.relpath(path.parent / row[name])
+                check_path(row[name], f"{path} row {number}, column {name}")
         if row["edit_scheme"] == "mega" and not row["edit_order"]:
             raise InputError(
                 f"{path} row {number}: edit_scheme mega needs edit_order; {columns['edit_order']['description']}"
@@ -254,11 +275,13 @@ def _bids_rows(folder: Path) -> list[dict[str, Any]]:
     participants = {}
     table = folder / "participants.tsv"
     if table.is_file():
-        with open(table, newline="", encoding="utf-8-sig") as stream:
-            participants = {row["participant_id"]: row for row in csv.DictReader(stream, delimiter="\t")}
-    defaults = {
-        name: content.get("default", "") for name, content in json.loads(SCHEMA.read_text())["properties"].items()
-    }
+        header, lines = _read(table)
+        if "participant_id" not in header:
+            raise InputError(
+                f"{table} row 1: no column 'participant_id', expected tab-separated columns, that one first"
+            )
+        participants = {row["participant_id"]: row for row in lines}
+    defaults = {name: content.get("default", "") for name, content in _columns().items()}
     rows = []
     for scan in sorted(folder.glob("sub-*/**/mrs/*_svs.nii*")):
         entities = dict(part.split("-", 1) for part in scan.name.split("_")[:-1] if "-" in part)
@@ -266,9 +289,8 @@ def _bids_rows(folder: Path) -> list[dict[str, Any]]:
         about = participants.get(f"sub-{entities.get('sub', '')}", {})
         tissue = {name: about.get(name) or "" for name in TISSUE_COLUMNS}
         tissue = {name: "" if value == MISSING else value for name, value in tissue.items()}
-        _check_tissue(tissue, f"{table}, sub-{entities.get('sub', '')}")
         edited = _is_edited(scan)
-        rows.append(
+        row = (
             defaults
             | {
                 "subject": entities.get("sub", ""),
@@ -286,16 +308,38 @@ def _bids_rows(folder: Path) -> list[dict[str, Any]]:
             }
             | tissue
         )
+        _check_bids(row, scan, table)
+        rows.append(row)
     if not rows:
         raise InputError(f"{folder}: no sub-*/mrs/*_svs.nii.gz; expected a BIDS folder with MRS, or a sample sheet")
     return rows
 
 
+def _check_bids(row: dict[str, Any], scan: Path, table: Path) -> None:
+    """Check what a scan's name and its participant's row say, like the sample sheet; sites and vendors are words."""
+    for name in ("subject", "session", "sequence", "metab", "water"):
+        if fault := _fault(name, row[name]):
+            raise InputError(f"{shown(str(scan))}, {fault}")
+    for name in ("metab", "water"):
+        check_path(row[name], f"{shown(str(scan))}, column {name}")
+    where = f"{table}, sub-{row['subject']}"
+    _check_tissue(row, where)
+    for name in ("site", "vendor"):
+        if row[name] != MISSING:
+            check_words(row[name], f"{where}, column {name}")
+    for name in ("split", *TISSUE_COLUMNS):
+        if fault := _fault(name, row[name]):
+            raise InputError(f"{where}, {fault}")
+
+
 def _is_edited(scan: Path) -> bool:
     """Tell whether a NIfTI-MRS file has an edit dimension, from the JSON between its header and its data."""
     opener = gzip.open if scan.suffix == ".gz" else open
-    with opener(scan, "rb") as stream:
-        return b'"DIM_EDIT"' in stream.read(1 << 16)
+    try:
+        with opener(scan, "rb") as stream:
+            return b'"DIM_EDIT"' in stream.read(1 << 16)
+    except (OSError, EOFError, zlib.error):  # its conversion will tell
+        return False
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -190,7 +190,7 @@ rule ablation:
         python -m mrs_synthesis.ablation --units {input.units:q} --training {params.training:q} \
             --heldout {params.heldout:q} --derivatives {params.derivatives:q} \
             --concentrations {input.concentrations:q} --folder {params.folder:q} \
-            --engine {params.engine} --replicates {params.replicates} --seed {params.seed} {params.truth:q} \
+            --engine {params.engine:q} --replicates {params.replicates} --seed {params.seed} {params.truth:q} \
             {params.flags:q} --benchmarks {params.benchmarks:q} --output {output.table:q} --bias {output.bias:q} \
             2>&1 | tee {log:q}
         """

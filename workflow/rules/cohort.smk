@@ -61,8 +61,9 @@ rule draw_cohort:
         code=code("cohort"),
     shell:
         r"""
-        python -m mrs_synthesis.cohort draws --unit {wildcards.site} --site {params.site:q} --model {params.model:q} \
-            --training {params.training:q} --scans {params.scans:q} --prior {params.prior} --seed {params.seed} {params.flags:q} \
+        python -m mrs_synthesis.cohort draws --unit {wildcards.site:q} --site {params.site:q} --model {params.model:q} \
+            --training {params.training:q} --scans {params.scans:q} --prior {params.prior:q} --seed {params.seed} \
+            {params.flags:q} \
             --output {output.cells:q} --index {output.index:q} --status {output.status:q} 2>&1 | tee {log:q}
         """
 
@@ -95,7 +96,7 @@ rule quantify_cohort:
         code=code("quantify"),
     shell:
         r"""
-        python -m mrs_synthesis.quantify --unit {wildcards.site} --cells {input.cells:q} --index {input.index:q} \
+        python -m mrs_synthesis.quantify --unit {wildcards.site:q} --cells {input.cells:q} --index {input.index:q} \
             --basis {input.basis:q} --conditions {params.conditions:q} --wanted {params.wanted:q} \
             {params.flags:q} --water-role none --processes {threads} --output {output.table:q} \
             --curves {output.curves:q} --status {output.status:q} 2>&1 | tee {log:q}

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from snakemake.utils import validate
 PACKAGE = Path(workflow.basedir) / "workflow" / "mrs_synthesis"
 sys.path.insert(0, str(PACKAGE.parent))
 
-from mrs_synthesis import cells, sheet
+from mrs_synthesis import cells, names, sheet
 from mrs_synthesis.stage import InputError
 
-validate(config, schema="../schemas/config.schema.json")
+try:
+    names.check_config(config)  # in one line
+except InputError as error:
+    raise WorkflowError(str(error))
+validate(config, schema="../schemas/config.schema.json")  # fills in the defaults
 
 SPLIT = {key: config["assemble"][key] for key in ("fractions", "split_unit")}
 try:
@@ -110,7 +115,9 @@ NUISANCE = (
 
 # Jobs find the package without installing it, also inside a rule's own conda environment and on a cluster's node. A
 # prefix of one's own replaces Snakemake's, which makes a failed command before `| tee` fail the job.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={str(PACKAGE.parent)!r}; ")
+shell.prefix(
+    f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(PACKAGE.parent))}; "
+)
 
 
 # Split by transients, the training set holds the test transients itself

@@ -37,7 +37,7 @@ rule read_published_fits:
         code=code("published_fits"),
     shell:
         r"""
-        python -m mrs_synthesis.published_fits read --folder {input.folder:q} --case {wildcards.case} \
+        python -m mrs_synthesis.published_fits read --folder {input.folder:q} --case {wildcards.case:q} \
             --cells {output.cells:q} --truth {output.truth:q} --output {output.fits:q} 2>&1 | tee {log:q}
         """
 
@@ -65,7 +65,7 @@ rule simulate_published:
         code=code("published_fits"),
     shell:
         r"""
-        python -m mrs_synthesis.published_fits simulate --folder {input.folder:q} --case {wildcards.case} \
+        python -m mrs_synthesis.published_fits simulate --folder {input.folder:q} --case {wildcards.case:q} \
             --cells {output.cells:q} --truth {output.truth:q} --seed {params.seed} {params.flags:q} 2>&1 | tee {log:q}
         """
 
@@ -96,8 +96,8 @@ rule fit_published:
         code=code("published_fits"),
     shell:
         r"""
-        python -m mrs_synthesis.published_fits fit --folder {input.folder:q} --case {wildcards.case} \
-            --cells {input.cells:q} --truth {input.truth:q} --engine {params.engine} {params.most:q} \
+        python -m mrs_synthesis.published_fits fit --folder {input.folder:q} --case {wildcards.case:q} \
+            --cells {input.cells:q} --truth {input.truth:q} --engine {params.engine:q} {params.most:q} \
             --processes {threads} --output {output.fits:q} 2>&1 | tee {log:q}
         """
 

@@ -25,6 +25,14 @@ if PUBLISHED and not CASES:
     )
 
 
+for name in CASES:
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise WorkflowError(
+            f"engine_agreement: published: {names.shown(name)} in {PUBLISHED}, expected KIND/fits_TAG of letters, "
+            "digits, _ . and -; rename the folder"
+        )
+
+
 def case_fits(names, engine):
     """Return tables of fits of published or simulated spectra."""
     return [

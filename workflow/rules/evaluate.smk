@@ -46,7 +46,7 @@ rule evaluate:
     shell:
         r"""
         python -m mrs_synthesis.evaluate --units {input.units:q} --training {params.training:q} \
-            --derivatives {params.derivatives:q} --engine {params.engine} --seed {params.seed} {params.truth:q} \
+            --derivatives {params.derivatives:q} --engine {params.engine:q} --seed {params.seed} {params.truth:q} \
             {params.flags:q} --output {params.tables:q} 2>&1 | tee {log:q}
         """
 

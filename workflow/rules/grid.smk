@@ -238,7 +238,7 @@ rule grid_table:
         r"""
         python -m mrs_synthesis.grid --units {input.units:q} --training {params.training:q} \
             --concentrations {input.concentrations:q} --folder {params.folder:q} --variants {params.variants:q} \
-            --study {params.study} --engine {params.engine} --seed {params.seed} {params.truth:q} {params.flags:q} \
+            --study {params.study:q} --engine {params.engine:q} --seed {params.seed} {params.truth:q} {params.flags:q} \
             --output {output.table:q} 2>&1 | tee {log:q}
         """
 

@@ -26,7 +26,7 @@ rule provenance:
     shell:
         r"""
         python -m mrs_synthesis.provenance --study {params.study:q} --results {params.results:q} \
-            --snakemake {params.snakemake} --output {output:q} 2>&1 | tee {log:q}
+            --snakemake {params.snakemake:q} --output {output:q} 2>&1 | tee {log:q}
         """
 
 

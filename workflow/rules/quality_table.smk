@@ -26,6 +26,6 @@ rule quality_table:
     shell:
         r"""
         python -m mrs_synthesis.quality_table --units {input.units:q} --training {params.training:q} \
-            --derivatives {params.derivatives:q} --engine {params.engine} --output {output.table:q} \
+            --derivatives {params.derivatives:q} --engine {params.engine:q} --output {output.table:q} \
             2>&1 | tee {log:q}
         """

@@ -16,7 +16,8 @@ rule config_record:
     conda:
         environment("evaluate")
     params:
-        config=json.dumps(config, sort_keys=True),
+        # Of a function, since its texts are no names of wildcards
+        config=lambda wildcards: json.dumps(config, sort_keys=True),
         code=code("collect"),
     shell:
         "python -m mrs_synthesis.collect config --json {params.config:q} --output {output:q} 2>&1 | tee {log:q}"
@@ -78,6 +79,6 @@ rule write_report:
         code=code("report", *PAGE_FILES),
     shell:
         r"""
-        python -m mrs_synthesis.report --study {params.study} --results {params.results:q} --engine {params.engine} \
+        python -m mrs_synthesis.report --study {params.study:q} --results {params.results:q} --engine {params.engine:q} \
             --output {output.page:q} 2>&1 | tee {log:q}
         """

@@ -4,10 +4,29 @@ PHANTOM = config.get("phantom", {})
 SYNTHETIC = [f"_desc-synth{kind}_svs" for kind in SYNTHETIC_KINDS]
 
 
+SOURCES = f"{RESULTS}/sourcedata"
+
+
+def check_sources():
+    """Refuse a phantom whose raw files, which are written, would lie anywhere but in the results."""
+    for unit, row in UNITS.items():
+        for column in ("metab", "water"):
+            path = os.path.abspath(row[column])
+            if row[column] and not Path(path).is_relative_to(os.path.abspath(SOURCES)):
+                raise WorkflowError(
+                    f"{config['samples']}, {unit}, column {column}: {names.shown(row[column])}, expected a file in "
+                    f"{SOURCES}/, where the phantom's raw files are written; correct the sheet or remove `phantom`"
+                )
+
+
+if PHANTOM:
+    check_sources()
+
+
 def phantom_scan(row):
     """Return what one subject's raw files are called and what the sheet says of it."""
     truth, nuisance = (
-        f"{RESULTS}/sourcedata/{row['vendor']}/sub-{row['subject']}_{name}"
+        f"{SOURCES}/{row['vendor']}/sub-{row['subject']}_{name}"
         for name in ("truth.tsv", "nuisance.json")
     )
     known = {key: row[key] for key in ("subject", "vendor", "metab", "water")} | {
@@ -32,8 +51,14 @@ def raw_files(wildcards):
         row[column]
         for row in map(UNITS.get, SHARDS[wildcards.shard])
         for column in sheet.PATH_COLUMNS
-        if row[column] and os.path.exists(row[column])
+        if row[column] and can_be_input(row[column])
     ]
+
+
+def can_be_input(path):
+    """Tell whether Snakemake can look at a raw file, of which it reads small ones: not at a pipe or a device."""
+    ordinary = os.path.isfile(path) or os.path.isdir(path)
+    return ordinary and os.access(path, os.R_OK)
 
 
 def converted_scan(row):

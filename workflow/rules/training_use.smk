@@ -50,6 +50,6 @@ if config["augment"]["design"] == "augmentation":
             r"""
             python -m mrs_synthesis.training_use --units {input.units:q} --derivatives {params.derivatives:q} \
                 --training {params.training:q} --heldout {params.heldout:q} --model {params.model:q} \
-                --prior {params.prior} --seed {params.seed} {params.truth:q} {params.flags:q} \
+                --prior {params.prior:q} --seed {params.seed} {params.truth:q} {params.flags:q} \
                 --output {output.table:q} --quantify --basis {input.basis:q} {params.fits:q} 2>&1 | tee {log:q}
             """
