@@ -155,11 +155,13 @@ def hidden(results: Path) -> list[str]:
     return [str(path) for path in results.rglob(".*") if path.name not in OWN_HIDDEN]
 
 
-def finished(study: Study) -> dict[str, int]:
+def finished(study: Study, of_jobs: bool = True) -> dict[str, int]:
     """Return the times of the files that are done: of scans that their status vouches for, and of ended jobs."""
-    metadata, incomplete = (study.folder / ".snakemake" / name for name in ("metadata", "incomplete"))
-    ended = {path.name for path in metadata.glob("[!@]*")} - {path.name for path in incomplete.glob("*")}
-    names = {urlsafe_b64decode(name).decode() for name in ended}
+    names = set()
+    if of_jobs:
+        metadata, incomplete = (study.folder / ".snakemake" / name for name in ("metadata", "incomplete"))
+        ended = {path.name for path in metadata.glob("[!@]*")} - {path.name for path in incomplete.glob("*")}
+        names = {urlsafe_b64decode(name).decode() for name in ended}
     for path in (study.results / "status").rglob("[!.]*.json"):
         with suppress(OSError, ValueError):
             status = json.loads(path.read_text())
@@ -189,6 +191,9 @@ class Killing:
         Finished files and their times, when it last looked.
     met
         Kills while a stage ran, by stage.
+    here
+        Whether jobs are this Snakemake's own processes. On a cluster each has a Snakemake of its own, after which the
+        first one touches the outputs again, so that their times do not tell whether they were made again.
     """
 
     study: Study
@@ -198,13 +203,14 @@ class Killing:
     faults: list[str] = field(default_factory=list)
     done: dict[str, int] = field(default_factory=dict)
     met: Counter = field(default_factory=Counter)
+    here: bool = True
 
     def look(self, when: str) -> None:
         """Note every file that is not what the undisturbed run left, and every finished one that was made again."""
         for name, content in contents(self.study.results, UNEQUAL + IN_WORK).items():
             if not any(part.startswith(".") for part in Path(name).parts) and content != self.expected.get(name):
                 self.faults.append(f"{when}: {name} is not the undisturbed run's")
-        now = finished(self.study)
+        now = finished(self.study, self.here)
         for name, time_ in self.done.items():
             if now.get(name, time_) != time_ and not self.is_timed(name):
                 self.faults.append(f"{when}: {name} was finished and is made again")

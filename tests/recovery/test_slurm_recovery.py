@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from slurm.cluster import Cluster
 from slurm.conftest import HERE
 from workflow.conftest import Study, sheet_rows
 
-from .killing import LEAVES, LONGEST, ROOT, Killing, Run, config_of, finished, hidden, processes, stage_of
+from .killing import LEAVES, LONGEST, ROOT, Killing, Run, config_of, hidden, processes, stage_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 WHERE = ["--workflow-profile", str(ROOT / "profiles" / "slurm"), *HERE]
@@ -48,10 +49,22 @@ def until(cluster, run, stage):
     return jobs[stage]
 
 
+def made_again(log):
+    """Return the jobs that were submitted after Snakemake had said that they are finished."""
+    ended, again = set(), []
+    for what, job in re.findall(r"^(Finished jobid:|Job) (\d+)(?: \(Rule| has been submitted)", log, re.MULTILINE):
+        if what == "Job" and job in ended:
+            again.append(job)
+        elif what != "Job":
+            ended.add(job)
+    assert ended
+    return again
+
+
 def test_a_killed_job_a_lost_node_and_a_killed_snakemake_change_nothing(cluster, tmp_path, expected):
     study = Study(ROOT, tmp_path)
     study.write(config_of("subject"), sheet_rows())
-    watched = Killing(study, expected, None)
+    watched = Killing(study, expected, None, here=False)
 
     run = Run(study, TARGET, where=WHERE)
     try:
@@ -74,6 +87,7 @@ def test_a_killed_job_a_lost_node_and_a_killed_snakemake_change_nothing(cluster,
         run.end()
     watched.look("at the end")
     assert watched.faults == []
+    assert made_again(run.log.read_text()) == []
     assert hidden(study.results) == []
     assert (study.folder / TARGET).read_bytes() == expected["tables/concentrations.tsv"]
 
@@ -81,24 +95,22 @@ def test_a_killed_job_a_lost_node_and_a_killed_snakemake_change_nothing(cluster,
 def test_one_job_of_each_stage_is_killed_and_its_next_try_makes_the_same(cluster, tmp_path, expected):
     study = Study(ROOT, tmp_path)
     study.write(config_of("subject"), sheet_rows())
-    watched, rng, killed = Killing(study, expected, None), random.Random(4), {}
+    watched, rng, killed = Killing(study, expected, None, here=False), random.Random(4), {}
     run, end = Run(study, where=WHERE), time.monotonic() + 4 * LONGEST
     try:
         while not run.ended():
             assert time.monotonic() < end, run.log.read_text()[-5000:]
             time.sleep(rng.uniform(0, 0.5))
-            known = finished(study)
             if left := {stage: job for stage, job in running(cluster).items() if stage not in killed}:
                 stage = rng.choice(sorted(left))
                 cluster.kill_job(left[stage])
                 killed[stage] = left[stage]
                 watched.look(f"after a job of {stage} was killed")
-                # What it finished before the signal came, but did not report, is made again, and rightly so
-                watched.done = {name: time_ for name, time_ in watched.done.items() if name in known}
         assert run.process.wait() == 0, run.log.read_text()[-5000:]
     finally:
         run.end()
     watched.compare()
     assert watched.faults == []
+    assert made_again(run.log.read_text()) == []
     assert killed.keys() >= LEAVES.keys(), f"killed: {killed}"
     assert run.log.read_text().count("Trying to restart job") >= len(LEAVES)
