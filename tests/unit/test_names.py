@@ -110,6 +110,28 @@ def test_other_paths_of_raw_files_are_taken_as_they_are(tmp_path, monkeypatch, v
     assert Path(read(Path(), metab=value)[0]["metab"]).resolve() == (tmp_path / value).resolve()
 
 
+@pytest.mark.parametrize(
+    ("path", "bad"),
+    [
+        ("a$(id)", "'$'"),
+        ("O'Brien", '"\'"'),
+        ('a"b', "'\"'"),
+        ("a`id`", "'`'"),
+        ("a\\b", r"'\\'"),
+        ("a!b", "'!'"),
+        ("a\xa0b", r"'\xa0'"),
+    ],
+)
+def test_a_path_that_no_job_of_a_cluster_can_be_given_is_refused(path, bad):
+    names.check_cluster_paths(["a b;c&d|e*f?g#h~i(j) 100%=\xe9 \u5f20.dat", Path("b")])
+    with pytest.raises(InputError) as error:
+        names.check_cluster_paths(["b", path])
+    assert str(error.value) == (
+        f"{names.shown(path)} has {bad}, which no job of a cluster can be given safely; rename the file or folder, or "
+        "run the study on this machine (--executor local)"
+    )
+
+
 def test_a_sheet_that_is_no_text_is_refused_in_one_line(tmp_path):
     (tmp_path / "samples.tsv").write_bytes(b"subject\xff\n")
     with pytest.raises(InputError, match=r"samples.tsv: 'utf-8' codec .*; expected a tab-separated table in UTF-8"):

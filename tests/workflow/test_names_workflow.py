@@ -20,6 +20,20 @@ from scan_files import edited, write_nifti
 FOLDER = "it's $(touch HIT1)"
 SCANS = ["a b;touch HIT2;'\"`touch HIT3`$(touch HIT4)&|*?!#~\\ 100%.nii.gz", "--output=HIT5;$HOME \u00e9.nii.gz"]
 TEXT = "<img src=x onerror=alert(1)> {shard} {{7*7}} <results> %own $(touch HIT6) `touch HIT7` \"'; </script>"
+# Stands in for any executor of jobs elsewhere: it notes what it is given, and runs nothing
+ELSEWHERE = """
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.settings import CommonSettings
+common_settings = CommonSettings(non_local_exec=True, implies_no_shared_fs=False, job_deploy_sources=False)
+class Executor(RemoteExecutor):
+    def run_job(self, job):
+        open("given", "a").write(job.name)
+        raise RuntimeError("no job can run here")
+    async def check_active_jobs(self, jobs):
+        yield
+    def cancel_jobs(self, jobs):
+        pass
+"""
 PRESS = {"sequence": "mega-press", "te_ms": 68, "frequency_mhz": 123.25}
 STUDY = {
     "study": "odd",
@@ -34,7 +48,8 @@ STUDY = {
 def snakemake(root, folder, *words, **changes):
     """Run the workflow in a folder with a config."""
     (folder / "odd.yaml").write_text(yaml.safe_dump(STUDY | changes, allow_unicode=True))
-    call = [sys.executable, "-m", "snakemake", *words, "--snakefile", str(root / "Snakefile"), "--cores", "1"]
+    call = [sys.executable, "-m", "snakemake", *words, "--snakefile", str(root / "Snakefile")]
+    call += [] if "--jobs" in words else ["--cores", "1"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(
         [*call, "--directory", str(folder), "--configfile", "odd.yaml"],
@@ -75,6 +90,28 @@ def test_odd_names_of_folders_files_and_texts_run_nothing_and_lose_nothing(root,
     assert {path.name for path in folder.iterdir()} == {FOLDER, "odd.yaml", "results", ".snakemake"}
 
 
+def test_a_name_that_no_job_of_a_cluster_can_be_given_is_refused(root, tmp_path, monkeypatch):
+    (_made(tmp_path / "snakemake_executor_plugin_elsewhere") / "__init__.py").write_text(ELSEWHERE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    name = "$(touch HIT9).nii.gz"
+    write_nifti(tmp_path / name, edited(6), conditions=("OFF", "ON"))
+    write_sheet(tmp_path / "samples.tsv", [row(1, name)])
+    words = ["results/odd/tables/conversion.tsv", "--executor", "elsewhere", "--jobs", "2"]
+    done = snakemake(root, tmp_path, *words, samples="samples.tsv")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert (
+        f"'{name}' has '$', which no job of a cluster can be given safely; rename the file or folder, or run the study "
+        "on this machine (--executor local)"
+    ) in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "given").exists()
+    write_nifti(tmp_path / "a b.nii.gz", edited(6), conditions=("OFF", "ON"))
+    write_sheet(tmp_path / "samples.tsv", [row(1, "a b.nii.gz")])
+    snakemake(root, tmp_path, *words, samples="samples.tsv")
+    assert (tmp_path / "given").read_text() == "convert"
+
+
 def _made(folder):
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -97,10 +134,9 @@ def test_a_refusal_by_the_workflow_is_one_line(root, tmp_path, changes, words):
 
 def test_a_phantom_writes_nowhere_but_in_its_results(root, tmp_path):
     rows = sheet_rows()
-    rows[0]["metab"] = "results/odd/sourcedata/../../../../victim.dat"
-    for one in rows[1:]:
+    for one in rows:
         one |= {name: one[name].replace("/tiny/", "/odd/") for name in ("metab", "water")}
-    rows[0]["water"] = rows[2]["water"]
+    rows[0]["metab"] = "results/odd/sourcedata/../../../../victim.dat"
     write_sheet(tmp_path / "samples.tsv", rows)
     done = snakemake(
         root, tmp_path, "--dry-run", phantom=CONFIG["phantom"], basis=CONFIG["basis"], samples="samples.tsv"

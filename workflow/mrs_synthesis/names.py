@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ CONFIG_SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema
 LONGEST_NAME = 255  # bytes of a file's name on common file systems
 LONGEST_SHOWN = 60
 LONGEST_MESSAGE = 200
+NOT_ON_CLUSTERS = "'\"`$\\!"  # what a shell reads inside quotes, or that ends them
 WORDS = re.compile("[A-Za-z0-9][A-Za-z0-9 ._-]{0,47}", flags=re.ASCII)  # what a BIDS table may call a site or vendor
 
 
@@ -40,6 +41,25 @@ def check_path(path: str, where: str) -> None:
     for part in Path(path).parts:
         if len(os.fsencode(part)) > LONGEST_NAME:
             raise InputError(f"{where}: {shown(part)}, expected names of at most {LONGEST_NAME} bytes; rename the file")
+
+
+def check_cluster_paths(paths: Iterable[str | Path]) -> None:
+    """Check paths that Snakemake itself puts into the command of a cluster's job.
+
+    Its executors write Python's `repr` of a path between a shell's quotes, which holds for none of these characters:
+    at best the job waits for a file of another name, at worst a name with ``$()`` in it runs.
+
+    Raises
+    ------
+    InputError
+        If a path has quotes, a back quote, ``$``, a backslash, ``!``, or a character that cannot be printed.
+    """
+    for path in map(str, paths):
+        if bad := next((one for one in path if one in NOT_ON_CLUSTERS or not one.isprintable()), ""):
+            raise InputError(
+                f"{shown(path)} has {shown(bad)}, which no job of a cluster can be given safely; rename the file or "
+                "folder, or run the study on this machine (--executor local)"
+            )
 
 
 def check_words(value: str, where: str) -> None:

@@ -8,7 +8,7 @@ A machine's own cores and memory are its limit where no cluster is used.
 
 import functools
 
-from mrs_synthesis import job_size
+from mrs_synthesis import job_size, names
 
 # How this cluster is asked for a GPU: a default resource of the profile (see profiles/README.md)
 DEFAULTS = workflow.resource_settings.default_resources or {}
@@ -84,3 +84,15 @@ def check_arrays():
             f"jobs: {jobs} with job arrays may wait for ever; leave jobs at {FEWEST_JOBS} or more and let the cluster "
             "limit how many run, or remove slurm-array-jobs from the profile"
         )
+
+
+def check_names():
+    """Refuse names that a cluster's jobs cannot be given: of raw files, of what else jobs read, and of folders."""
+    if workflow.local_exec:
+        return
+    read = {str(path) for job in workflow.dag.needrun_jobs() for path in job.input}
+    own = [os.getcwd(), workflow.main_snakefile, *workflow.configfiles]
+    try:
+        names.check_cluster_paths([*own, *sorted(read)])
+    except InputError as error:
+        raise WorkflowError(str(error))

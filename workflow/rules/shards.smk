@@ -52,6 +52,7 @@ onstart:
             f"{RESULTS}: another run of the workflow is making these results; wait for it, or end it"
         )
     check_arrays()
+    check_names()
     tell_of_fsl_mrs()
     # What the command line forces is made anew, scan by scan
     settings = workflow.dag_settings
