@@ -17,6 +17,7 @@ import os
 import random
 import re
 import signal
+import struct
 import sys
 import tempfile
 import time
@@ -88,7 +89,8 @@ def rda(path: Path) -> None:
 
 
 def twix(path: Path) -> None:
-    """Siemens twix's list of measurements."""
+    """Siemens twix's list of measurements, and its headers of FIDs in the VB line."""
+    raw_files.SHORTEST_VB_HEADER = 64  # as long ones are not tried
     raw_files.check_twix(path)
 
 
@@ -166,13 +168,14 @@ def said(path: Path) -> None:
 
 def seeds(folder: Path) -> dict[str, list[bytes]]:
     """Return good files by parser."""
-    import broken
+    import broken_files
     import numpy as np
+    from planted import data_list, twix_vb
 
-    rows = broken.ROWS[:2, :128]
-    sdat = broken.sdat(folder, rows)
-    data = broken.data_list(folder / "D.data", rows)
-    plain = broken.nifti(folder / "S.nii", rows)
+    rows = broken_files.ROWS[:2, :128]
+    sdat = broken_files.sdat(folder, rows)
+    data = data_list(folder / "D.data", rows)
+    plain = broken_files.nifti(folder / "S.nii", rows)
     config_seed = {"study": "x", "samples": "x.tsv", "train": {"epochs": 2}, "evaluate": {"ratios": ["DIFF:GABA+"]}}
     row = {"subject": "01", "site": "A", "vendor": "ge", "format": "nifti_mrs", "sequence": "a", "metab": "x"}
     table = "\t".join([*row, "wm", "gm", "csf"]) + "\n" + "\t".join([*row.values(), "0.3", "0.5", "0.2"]) + "\n"
@@ -189,6 +192,8 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
         "window_ppm": [0.0, 0.3], "split_unit": "subject",
     }  # fmt: skip
     model = {"model": "paper", "format": 1, "grid": grid, "weights_sha256": "0" * 64, "tensors": {}}
+    vb = twix_vb(folder / "V.dat", rows, broken_files.NoPatch).read_bytes()
+    vb = struct.pack("<II", 64, 5).ljust(64, b"x") + vb[struct.unpack_from("<I", vb)[0] :]
     fail = 'Traceback (most recent call last):\n  File "/x/philips.py", line 3, in f\n    d["x"]\nKeyError: \'x\'\n'
     return {
         "spar": [sdat.with_suffix(".SPAR").read_bytes()],
@@ -196,7 +201,7 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
         "rda": [
             b">>> Begin of header <<<\r\nVectorSize: 2\r\nCSIMatrixSize[0]: 1\r\n>>> End of header <<<\r\n" + bytes(32)
         ],
-        "twix": [broken.twix(folder, rows[:, None]).read_bytes()[:LONGEST]],
+        "twix": [broken_files.twix(folder, rows[:, None]).read_bytes()[:LONGEST], vb],
         "nifti": [plain.read_bytes()],
         "sidecar": [b'{"EchoTime": 0.03, "RepetitionTime": 2.0}'],
         "lcmodel": [lcm.encode()],

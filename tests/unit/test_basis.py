@@ -105,6 +105,17 @@ def test_lcmodel_damage_and_encryption(tmp_path):
         basis_sets.read_lcmodel(path)
 
 
+@pytest.mark.parametrize("points", ["0", "-2", "0.5"])
+def test_lcmodel_basis_without_points_is_refused(tmp_path, points):
+    """Found by fuzzing: an inverse FFT of nothing."""
+    path = tmp_path / "x.basis"
+    path.write_text(f" HZPPPM = 123.2\n BADELT = 5E-4\n NDATAB = {points}\n $BASIS\n METABO = 'NAA'\n $END\n")
+    with pytest.raises(InputError) as caught:
+        basis_sets.read_lcmodel(path)
+    whole = int(float(points))
+    assert str(caught.value) == f"{path}: NDATAB = {whole}, expected the number of points; the file is damaged"
+
+
 def test_fida_carrier_at_three_ppm(tmp_path):
     write_fida(tmp_path, analytic_basis(carrier_ppm=3.0), "OFF")
     basis = basis_sets.read(tmp_path, "OFF")

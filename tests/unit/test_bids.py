@@ -23,10 +23,10 @@ HEADER = {
     "EditPulse": {"ON": {"PulseOffset": 1.9, "PulseDuration": 0.014}, "OFF": {"PulseOffset": 7.5}},
 }
 SHEET = """subject\tsession\tsite\tvendor\tformat\tsequence\tmetab\twm\tgm\tcsf\texclude
-01\t1\ta\tsiemens\tsiemens_twix\tpress\tx.dat\t0.4\t0.5\t0.1\t
-01\t2\ta\tsiemens\tsiemens_twix\tpress\tx.dat\t0.3\t0.6\t0.1\t
-02\t1\tb\tphilips\tsiemens_twix\tpress\tx.dat\t0.5\t0.4\t0.1\t
-03\t1\tb\tphilips\tsiemens_twix\tpress\tx.dat\t\t\t\tmoved
+01\t1\ta\tsiemens\tsiemens_twix\tpress\tx1.dat\t0.4\t0.5\t0.1\t
+01\t2\ta\tsiemens\tsiemens_twix\tpress\tx2.dat\t0.3\t0.6\t0.1\t
+02\t1\tb\tphilips\tsiemens_twix\tpress\tx3.dat\t0.5\t0.4\t0.1\t
+03\t1\tb\tphilips\tsiemens_twix\tpress\tx4.dat\t\t\t\tmoved
 """
 
 

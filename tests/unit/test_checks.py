@@ -469,6 +469,102 @@ def test_the_odd_scan_of_a_study_is_named_in_whatever_order():
     assert odd["remedy"] == "correct it in the sheet, or give the scan another label in the column sequence"
 
 
+KEEP = "give each scan its own file, or all but one a reason in the sheet's column exclude"
+OWN = "give each scan its own reference, or set water_role to none"
+NO_OTHER, SESSION = "data that no other scan has", "a reference of the scan's own session"
+
+
+def alone(unit):
+    return unit, "measured_data", "pass", "of no other scan", NO_OTHER, ""
+
+
+def copied(unit, others):
+    return unit, "measured_data", "fail", f"the same as {others}", NO_OTHER, KEEP
+
+
+def water_as(unit, other, verdict):
+    found = f"the same as {other}" if other else "of no other scan"
+    return unit, "water_data", verdict, found, SESSION, "" if verdict == "pass" else OWN
+
+
+A, B, C, D = "sub-1_acq-a", "sub-2_acq-a", "sub-1_ses-2_acq-a", "sub-1_acq-b"
+SIX = [f"sub-{number}_acq-a" for number in range(6)]
+SAME_DATA = {  # each scan's data and water reference
+    "each its own": (
+        {A: ("m1", "w1"), B: ("m2", "w2")},
+        [alone(A), alone(B), water_as(A, "", "pass"), water_as(B, "", "pass")],
+    ),
+    "two subjects": ({A: ("m1", None), B: ("m1", None), C: ("m3", None)}, [copied(A, B), copied(B, A), alone(C)]),
+    "two sessions": ({A: ("m1", None), C: ("m1", None)}, [copied(A, C), copied(C, A)]),
+    "two sequences": ({A: ("m1", None), D: ("m1", None)}, [copied(A, D), copied(D, A)]),
+    "many subjects": (
+        dict.fromkeys(SIX, ("m1", None)),
+        [copied(one, ", ".join([other for other in SIX if other != one][:3]) + " and 2 more") for one in SIX],
+    ),
+    "water of one session": (
+        {A: ("m1", "w1"), D: ("m2", "w1")},
+        [alone(A), alone(D), water_as(A, D, "pass"), water_as(D, A, "pass")],
+    ),
+    "water of two sessions": (
+        {A: ("m1", "w1"), C: ("m2", "w1")},
+        [alone(A), alone(C), water_as(A, C, "warn"), water_as(C, A, "warn")],
+    ),
+    "water of two subjects": (
+        {A: ("m1", "w1"), B: ("m2", "w1")},
+        [alone(A), alone(B), water_as(A, B, "fail"), water_as(B, A, "fail")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAME_DATA)
+def test_the_same_data_in_two_rows_of_the_sheet(case):
+    scans_of, wanted = SAME_DATA[case]
+    units = {u: {"subject": u.split("_")[0], "folder": u.rpartition("_acq")[0].replace("_", "/")} for u in scans_of}
+    told = {u: {"unit": u, "measured_data": metab, "measured_water": w} for u, (metab, w) in scans_of.items()}
+    rows = checks.compare_data(units, told)
+    keys = ("unit", "check", "verdict", "found", "expected", "remedy")
+    assert [tuple(one[key] for key in keys) for one in rows] == wanted
+    assert {one["stage"] for one in rows} == {"convert"}
+
+
+def test_the_same_measurement_is_known_in_another_file(tmp_path):
+    """With another header, or with its transients in another order, but not with another's noise."""
+    first = one()
+    other = one(noise=0.6)
+    known = []
+    for number, (fids, header) in enumerate(
+        [(first, {}), (first, {"SequenceName": "x"}), (first[:, ::-1], {"EchoTime": 0.03}), (other, {})]
+    ):
+        file = write_nifti(tmp_path / f"{number}.nii.gz", fids, {**TIMES, **header})
+        known.append(convert.convert(format_name="nifti_mrs", metab=file, output=tmp_path / "o.nii.gz"))
+    marks = [status["measured_data"] for status in known]
+    assert marks[0] == marks[1] == marks[2] != marks[3]
+    assert len(marks[0]) == 64 and known[0]["measured_water"] is None
+
+
+def test_a_study_with_a_copied_scan_does_not_pass(tmp_path, capsys):
+    """Through the stages' own command lines: two subjects of different splits, one file under two names."""
+    told = []
+    for number, name in enumerate(("sub-1_acq-a", "sub-2_acq-a")):
+        file = write_nifti(tmp_path / f"{number}.nii.gz", one(), TIMES)
+        words = f"--unit {name} --format nifti_mrs --metab {file} --output {tmp_path}/{name}.nii.gz"
+        convert.main([*words.split(), "--status", str(tmp_path / "status.json")])
+        told.append(json.loads((tmp_path / "status.json").read_text()))
+    write_json(tmp_path / "records.json", {"units": told})
+    header = "unit\tfolder\tsubject\tsequence\tedit_scheme\n"
+    rows = [f"sub-{n}_acq-a\tsub-{n}\t{n}\ta\tnone\n" for n in (1, 2)]
+    write_text(tmp_path / "units.tsv", header + "".join(rows))
+    words = f"--units {tmp_path}/units.tsv --records {tmp_path}/records.json --linewidth-ppm 0.1 --snr 10"
+    checks.main([*words.split(), "--output", str(tmp_path / "checks.tsv")])
+    write_text(tmp_path / "failures.tsv", "unit\tstage\treason\n")
+    with pytest.raises(InputError, match=r"2 scan\(s\) failed a check .*: sub-1_acq-a, sub-2_acq-a;"):
+        collect.complete([tmp_path / "failures.tsv", tmp_path / "checks.tsv"], tmp_path / "complete.json")
+    assert (
+        f"failed: sub-1_acq-a: measured_data: the same as sub-2_acq-a, expected {NO_OTHER}; {KEEP}\n"
+        in capsys.readouterr().out
+    )
+
+
 def test_without_a_majority_no_scan_is_taken_for_right():
     verdicts, rows = compare({"a": (68.0, 2000.0), "b": (80.0, 2000.0)})
     assert verdicts == {"a": ("fail", "pass"), "b": ("fail", "pass")}

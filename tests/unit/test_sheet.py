@@ -15,11 +15,18 @@ GOOD = {"subject": "01", "site": "A", "vendor": "siemens", "format": "siemens_tw
 GOOD |= {"edit_scheme": "mega", "edit_order": "from_header", "metab": "raw/a.dat"}
 
 
-def write(folder, *rows, columns=COLUMNS):
+def write_as_is(folder, *rows, columns=COLUMNS):
     lines = ["\t".join(columns)] + ["\t".join(row.get(c, "") for c in columns) for row in rows]
     path = folder / "samples.tsv"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def write(folder, *rows, columns=COLUMNS):
+    """Write a sheet; each row but the first has a file of its own in place of the good row's."""
+    own = [f"raw/{n}.dat" if n and row["metab"] == GOOD["metab"] else row["metab"] for n, row in enumerate(rows)]
+    rows = [row | {"metab": path} for row, path in zip(rows, own, strict=True)]
+    return write_as_is(folder, *rows, columns=columns)
 
 
 def test_a_good_row_gets_its_names_and_paths(tmp_path, monkeypatch):
@@ -74,6 +81,49 @@ def test_unknown_and_missing_columns_are_named(tmp_path):
 def test_the_same_scan_twice_is_refused(tmp_path):
     with pytest.raises(InputError, match="row 3: sub-01_acq-megapress stands in row 2 already"):
         sheet.read_samples(write(tmp_path, GOOD, GOOD))
+
+
+WATER = {"water": "raw/w.dat", "water_role": "both"}
+ALONE = "correct the path, or give one of the rows a reason in the column exclude"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (
+            {},
+            {"subject": "02"},
+            f"metab: 'raw/a.dat' stands in row 2 already, expected a file of this scan alone; {ALONE}",
+        ),
+        (
+            {},
+            {"session": "2"},
+            f"metab: 'raw/a.dat' stands in row 2 already, expected a file of this scan alone; {ALONE}",
+        ),
+        (
+            {},
+            {"sequence": "press", "metab": "raw/../raw//a.dat"},
+            f"metab: 'raw/a.dat' stands in row 2 already, expected a file of this scan alone; {ALONE}",
+        ),
+        (
+            WATER,
+            {"subject": "02", "metab": "raw/b.dat"} | WATER,
+            f"water: 'raw/w.dat' stands in row 2 already, expected a file of this subject alone; {ALONE}",
+        ),
+        (WATER, {"session": "2", "metab": "raw/b.dat"} | WATER, ""),  # its check of the content warns
+        (WATER, {"sequence": "press", "metab": "raw/b.dat"} | WATER, ""),
+        ({"exclude": "the same file"}, {"subject": "02"}, ""),
+    ],
+)
+def test_a_file_in_two_rows_is_refused(tmp_path, monkeypatch, first, second, message):
+    monkeypatch.chdir(tmp_path)
+    path = write_as_is(tmp_path, GOOD | first, GOOD | second)
+    if not message:
+        assert len(sheet.read_samples(path)) == 2
+        return
+    with pytest.raises(InputError) as caught:
+        sheet.read_samples(path)
+    assert str(caught.value) == f"{path} row 3, column {message}"
 
 
 def test_excluded_rows_are_left_out_but_known(tmp_path):

@@ -193,6 +193,8 @@ def read_lcmodel(path: Path) -> Basis:
     frequency, dwell, n_points = header("HZPPPM"), header("BADELT"), int(header("NDATAB"))
     if dwell <= 0:
         raise InputError(f"{path}: BADELT = {dwell}: an encrypted LCModel basis; use one simulated for your sequence")
+    if n_points < 1:
+        raise InputError(f"{path}: NDATAB = {n_points}, expected the number of points; the file is damaged")
     te = re.search(r"\bECHOT\s*=\s*([\d.]+)", text)
     te_ms = (number("ECHOT", te[1]) or None) if te else None
     sequence = re.search(r"\bSEQ\s*=\s*'([^']*)'", text)

@@ -37,6 +37,9 @@ COLUMNS = {
 TE_TOLERANCE_MS = 2.0  # as between data and basis
 TR_TOLERANCE = 0.01
 LEAST_CONTRAST = -0.3  # as in preprocessing, which refuses what lies above
+KEEP_ONE = "give each scan its own file, or all but one a reason in the sheet's column exclude"
+OWN_WATER = "give each scan its own reference, or set water_role to none"
+MOST_NAMES = 3
 SET_APART = "correct it in the sheet, or give the scan another label in the column sequence"
 
 
@@ -104,6 +107,45 @@ def compare_times(units: Mapping[str, Mapping[str, Any]], conversions: Mapping[s
                     row(unit, "convert", check, "pass" if same else bad, float(known[unit]), expected, "ms", SET_APART)
                 )
     return rows
+
+
+def compare_data(units: Mapping[str, Mapping[str, Any]], conversions: Mapping[str, Mapping[str, Any]]) -> list[dict]:
+    """Return rows that tell of scans with the same measured data, or with the same water reference.
+
+    Two scans never have the same data: as two subjects, one may train the model that is tested on the other. One
+    water reference for several scans of a session is usual. Another session's is of another placement of the voxel
+    and of the coils; another subject's is of another head, to whose water concentrations would be scaled, and whose
+    eddy currents would be taken off.
+
+    Parameters
+    ----------
+    units, conversions
+        As in `compare_times`.
+    """
+    rows = []
+    for key, check, expected in (
+        ("measured_data", "measured_data", "data that no other scan has"),
+        ("measured_water", "water_data", "a reference of the scan's own session"),
+    ):
+        groups = defaultdict(list)
+        for unit, status in conversions.items():
+            if status.get(key):
+                groups[status[key]].append(unit)
+        for unit in (unit for own in groups.values() for unit in own):
+            others = [other for other in groups[conversions[unit][key]] if other != unit]
+            verdict, remedy = "pass" if not others else "fail", KEEP_ONE
+            if others and key == "measured_water":
+                differ = {column: {units[one][column] for one in (unit, *others)} for column in ("subject", "folder")}
+                verdict = "fail" if len(differ["subject"]) > 1 else "warn" if len(differ["folder"]) > 1 else "pass"
+                remedy = OWN_WATER
+            found = f"the same as {_some(others)}" if others else "of no other scan"
+            rows.append(row(unit, "convert", check, verdict, found, expected, "", remedy))
+    return rows
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _several(known: Mapping[str, float]) -> str:
@@ -206,7 +248,7 @@ def check_study(
             rows += preprocessing_rows(status, limits)
         elif status["stage"] == "quantify":
             rows += fit_rows(status)
-    rows += compare_times(units, converted)
+    rows += compare_times(units, converted) + compare_data(units, converted)
     place = {unit: number for number, unit in enumerate(units)}
     return sorted(rows, key=lambda one: place[one["unit"]])
 
@@ -228,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mrs_synthesis.files import read_table
     from mrs_synthesis.records import read_statuses
 
-    known = read_table(a.units, ("unit", "folder", "sequence", "edit_scheme")).to_dict("records")
+    known = read_table(a.units, ("unit", "folder", "subject", "sequence", "edit_scheme")).to_dict("records")
     units = {one["unit"]: one for one in known}
     statuses = [one for one in read_statuses(a.records) if one["unit"] in units]
     limits = {"linewidth_ppm": a.linewidth_ppm, "snr": a.snr}

@@ -183,7 +183,7 @@ def convert(
         If the files cannot be read, contradict the arguments, or hold data that later stages would misread.
     """
     from mrs_synthesis import checks_raw, editing
-    from mrs_synthesis.convert_formats import cut_points_before_echo, read_source
+    from mrs_synthesis.convert_formats import cut_points_before_echo, fingerprint, read_source
     from mrs_synthesis.scans import write_scan, write_sidecar
     from mrs_synthesis.sidecars import uri
 
@@ -256,6 +256,8 @@ def convert(
         "water": int(references is not None),
         "water_over_metabolites": water_ratio,
         "te_in_name_ms": labelled,
+        "measured_data": fingerprint(raw),
+        "measured_water": None if reference is None else fingerprint(reference.main),
         "notes": "; ".join(notes),
     }
     facts = {"ConversionNotes": notes}

@@ -6,6 +6,7 @@ conditions. `mrs_synthesis.editing` arranges them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -169,6 +170,16 @@ def load_raw(path: Path, label: Path | None = None) -> Raw:
             f"{label}: dwell time {dwell:g} s at {frequency:g} MHz, expected 1e-6 to 1e-2 s and 1 to 2000 MHz"
         )
     return Raw(data, tags, tag_headers, header, frequency, dwell, np.asarray(image.affine))
+
+
+def fingerprint(raw: Raw) -> str:
+    """Return a hash of the measured FIDs, in whatever order they are and whatever a header says of them.
+
+    Noise makes every FID one of its kind: equal ones are the same measurement, also in files that differ.
+    """
+    rows = raw.data.reshape(len(raw.data), -1).T
+    digests = sorted(hashlib.sha256(row.tobytes()).digest() for row in rows)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def run_spec2nii(arguments: list[str], size: int = 0) -> tuple[int, str]:

@@ -35,6 +35,10 @@ NOT_THE_FILES = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.E
 TWIX_BLOCK = 512
 TWIX_ENTRY = struct.Struct("<IIQQ")  # measurement, file, offset, length; then 128 bytes of names
 MOST_MEASUREMENTS = 64
+SHORTEST_VB_HEADER = 10_000  # bytes; a smaller number at the start counts from the VD line on
+MDH_VB = struct.Struct("<I16xI4xHH96x")  # flags and length, what it is, points, channels; before each channel's points
+MDH_LENGTH = (1 << 25) - 1  # of the first
+MDH_END, MDH_SYNC = 1 << 0, 1 << 5
 RDA_END = re.compile(rb">>> End of header <<<[^\n]*\n")
 LONGEST_RDA_HEADER = 1 << 20
 LIST_TYPES = ("STD", "REJ", "PHX", "PHC", "FRX", "FRC", "NOI", "NAV")  # followed by 20 numbers, the last but one bytes
@@ -177,13 +181,16 @@ def check_list(data: Path, listing: Path) -> list[str]:
 
 
 def check_twix(path: Path) -> None:
-    """Refuse a twix file (VD line) that ends before its measurements do: readers keep the transients before."""
-    with reading(path), open(path, "rb") as stream:
+    """Refuse a twix file that ends before its measurements do: readers keep the transients before."""
+    with reading(path), open(path, "rb", buffering=0) as stream:
         head = stream.read(8 + MOST_MEASUREMENTS * 152)
         size = path.stat().st_size
-    first, count = struct.unpack_from("<II", head) if len(head) >= 8 else (1 << 31, 0)
-    if first >= 10_000 or count > MOST_MEASUREMENTS or len(head) < 8 + count * 152:
-        return  # the VB line, which states no length, or no twix
+        first, count = struct.unpack_from("<II", head) if len(head) >= 8 else (1 << 31, 0)
+        if first >= SHORTEST_VB_HEADER:
+            _check_twix_vb(stream, first, size, path)
+            return
+    if count > MOST_MEASUREMENTS or len(head) < 8 + count * 152:
+        return  # no twix: its reader tells
     ends = [
         offset + length for _, _, offset, length in (TWIX_ENTRY.unpack_from(head, 8 + 152 * k) for k in range(count))
     ]
@@ -191,6 +198,35 @@ def check_twix(path: Path) -> None:
         raise InputError(
             f"{path}: {size} bytes, expected {max(ends)} as its header says; the file is cut short: copy it again"
         )
+
+
+def _check_twix_vb(stream: IO[bytes], place: int, size: int, path: Path) -> None:
+    """Go through the headers of FIDs up to the mark that ends a measurement: the VB line states no length.
+
+    The steps are those of its reader, mapVBVD: what is not told to be for synchronisation has as many points and
+    channels as it says, whatever length it states if it states one.
+    """
+    if place + MDH_VB.size > size:
+        return  # no twix, or cut within the protocol: its reader tells
+    n_fids = 0
+    while True:
+        stream.seek(place)
+        head = stream.read(MDH_VB.size)
+        if len(head) < MDH_VB.size:
+            break
+        length, kind, points, channels = MDH_VB.unpack(head)
+        if kind & MDH_END:
+            return
+        length &= MDH_LENGTH
+        step = length if kind & MDH_SYNC else (MDH_VB.size + 8 * points) * channels
+        if not length or step < MDH_VB.size:  # zeros from here on, where the reader ends; or damaged: it never would
+            break
+        place += step
+        n_fids += not kind & MDH_SYNC and place <= size
+    raise InputError(
+        f"{path}: {n_fids} transients and no mark that ends the measurement after them, expected one; the file is cut "
+        "short or damaged: copy it again"
+    )
 
 
 def check_rda(path: Path) -> None:

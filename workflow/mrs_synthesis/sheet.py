@@ -69,6 +69,7 @@ def read_samples(path: Path | str) -> list[dict[str, Any]]:
                 "give the second scan another session or sequence"
             )
         seen[row["unit"]] = number
+    _check_files(rows, path)
     return rows
 
 
@@ -171,6 +172,22 @@ def change_of_training(path: Path, rows: list[dict[str, Any]]) -> str:
         "validation); the model and all cells will be made again. To keep them, state every subject's split as in "
         f"that run's table, {path.parent.parent.name}/units.tsv, and `test` for new subjects"
     )
+
+
+def _check_files(rows: list[dict[str, Any]], sheet: Path) -> None:
+    """Refuse a scan's file in two rows, and a water reference's in rows of two subjects: they would share a split."""
+    known: dict[tuple[str, str], tuple[int, str]] = {}
+    for number, row in enumerate(rows, start=2):
+        if row["exclude"]:
+            continue
+        for column in ("metab", "water"):
+            before, subject = known.setdefault((column, row[column]), (number, row["subject"]))
+            if row[column] and before != number and (column == "metab" or subject != row["subject"]):
+                raise InputError(
+                    f"{sheet} row {number}, column {column}: {shown(row[column])} stands in row {before} already, "
+                    f"expected a file of {'this scan' if column == 'metab' else 'this subject'} alone; correct the "
+                    "path, or give one of the rows a reason in the column exclude"
+                )
 
 
 def _check_tissue(row: dict[str, Any], where: str) -> None:
