@@ -343,18 +343,22 @@ def state(seed=1):
 def spoil_checkpoint(folder, change, vouched):
     path = folder / checkpoint.NAME
     with safetensors.safe_open(path, "pt") as stream:
-        tensors, metadata = {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata()  # noqa: SIM118
-    tensors, metadata = change(tensors, metadata)
+        tensors, told = {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata()  # noqa: SIM118
+    tensors, told = change(tensors, dict(zip(("sha256", "state"), told["state"].split("\n"), strict=True)))
     if vouched:
-        metadata["sha256"] = checkpoint.digest_of(metadata["state"], tensors)
-    path.write_bytes(safetensors.torch.save(tensors, metadata))
+        told["sha256"] = checkpoint.digest_of(told["state"], tensors)
+    path.write_bytes(safetensors.torch.save(tensors, {"state": "\n".join(told.values())}))
 
 
 UNVOUCHED = "its SHA-256 is not that of its content"
 CHECKPOINTS = {
     "a changed number": (lambda t, m: (t | {"model.bias": t["model.bias"] + 1}, m), False, UNVOUCHED),
     "another state": (lambda t, m: (t, m | {"state": m["state"].replace("11", "12")}), False, UNVOUCHED),
-    "no digest": (lambda t, m: (t, {"state": m["state"]}), False, "'sha256'"),
+    "no digest": (
+        lambda t, m: (t, {"state": m["state"]}),
+        False,
+        "not enough values to unpack (expected 2, got 1)",
+    ),
     "no object": (lambda t, m: (t, m | {"state": "[]"}), False, "list indices must be integers or slices, not str"),
     "no weights": (
         lambda t, m: ({k: v for k, v in t.items() if k != "model.bias"}, m),
@@ -377,6 +381,15 @@ CHECKPOINTS = {
         "optimiser.0.exp_avg: numbers that are not finite",
     ),
 }
+
+
+def test_equal_checkpoints_have_equal_bytes(tmp_path):
+    model, optimiser, noise = state()
+    found = set()
+    for _ in range(10):
+        checkpoint.write_checkpoint(tmp_path, {"epoch": 1}, model, model.state_dict(), optimiser, noise)
+        found.add((tmp_path / checkpoint.NAME).read_bytes())
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("damage", CHECKPOINTS)

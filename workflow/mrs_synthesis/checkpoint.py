@@ -25,7 +25,8 @@ def write_checkpoint(
 ) -> None:
     """Write weights, best weights so far, optimiser and random state; `state` (JSON) goes into the file's header.
 
-    One file, renamed when complete: a kill leaves the previous checkpoint or the new one.
+    One file, renamed when complete: a kill leaves the previous checkpoint or the new one. Equal content gives equal
+    bytes.
     """
     from safetensors.torch import save_file
 
@@ -37,7 +38,8 @@ def write_checkpoint(
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(state, sort_keys=True)
     with write_whole(Path(folder) / NAME) as temporary:
-        save_file(tensors, temporary, metadata={"state": text, "sha256": digest_of(text, tensors)})
+        # One entry: safetensors writes several in an order that differs from call to call
+        save_file(tensors, temporary, metadata={"state": f"{digest_of(text, tensors)}\n{text}"})
 
 
 def digest_of(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
@@ -84,15 +86,15 @@ def read_checkpoint(
         return None
     try:
         with safe_open(path, "pt") as stream:
-            told = stream.metadata()
-            state = json.loads(told["state"])
+            digest, text = stream.metadata()["state"].split("\n", 1)
+            state = json.loads(text)
             found = state["fingerprint"]
             if found != fingerprint:
                 differing = sorted(k for k in found.keys() | fingerprint.keys() if found.get(k) != fingerprint.get(k))
                 print(f"ignored the checkpoint of another run (other {', '.join(differing)}): {path}", flush=True)
                 return None
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        if digest_of(told["state"], tensors) != told["sha256"]:
+        if digest_of(text, tensors) != digest:
             raise ValueError("its SHA-256 is not that of its content")
         _check(tensors, model)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
