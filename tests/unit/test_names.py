@@ -202,9 +202,37 @@ def test_a_bids_folder_may_call_its_sites_and_vendors_as_it_likes(tmp_path):
     assert (row["site"], row["vendor"]) == ("P3 St. John-1", "n/a")
 
 
-def test_a_table_of_participants_without_them_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"participants.tsv row 1: no column 'participant_id'"):
-        bids(tmp_path, people="subject\n01\n")
+@pytest.mark.parametrize(
+    ("people", "words"),
+    [
+        ("subject\n01\n", " row 1: no column 'participant_id', expected tab-separated columns, that one first"),
+        (
+            "participant_id\tsite\nsub-01\tA\n\t\nsub-01\tB\n",
+            " row 4: 'sub-01' stands in a row above already; keep the row that is meant",
+        ),
+        ("participant_id\tsite\n01\tA\n", ": no row of sub-01, expected one of each subject with MRS; add it"),
+        ("participant_id\tsite\tsplit\nsub-01\ttest\n", " row 2: 3 columns expected; check the tabs"),
+        (
+            "participant_id\tsite\tsite\nsub-01\tA\tB\n",
+            " row 1: column 'site' stands there twice; keep the one that is meant",
+        ),
+    ],
+)
+def test_a_table_of_participants_that_does_not_tell_is_refused(tmp_path, people, words):
+    with pytest.raises(InputError) as error:
+        bids(tmp_path, people=people)
+    assert str(error.value) == f"{tmp_path}/participants.tsv{words}"
+
+
+def test_a_scan_that_stands_twice_in_a_bids_folder_is_refused(tmp_path):
+    bids(tmp_path)
+    (tmp_path / "sub-01" / "mrs" / "sub-01_acq-press_svs.nii").write_bytes(b"{}")
+    with pytest.raises(InputError) as error:
+        sheet.read_samples(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path} sub-01/mrs/sub-01_acq-press_svs.nii.gz: sub-01_acq-press stands in "
+        "sub-01/mrs/sub-01_acq-press_svs.nii already; give the second scan another session or sequence"
+    )
 
 
 CONFIG = {
@@ -252,6 +280,29 @@ def test_a_name_in_the_config_is_refused_in_one_line(keys, values):
             names.check_config(changed(value, *keys))
         assert str(error.value).startswith("config, ") and str(error.value).isprintable(), value
         assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train: {epochs: 2}\nseed: 1\ntrain: {beta: 1}\n", "row 3: the key 'train' stands in row 1 already"),
+        ("train:\n  epochs: 2\n  beta: 1\n  epochs: 3\n", "row 4: the key 'epochs' stands in row 2 already"),
+        ("a:\n- b: 1\n- {c: 1, c: 1}\n", "row 3: the key 'c' stands in row 3 already"),
+        ('{"a": 1,\n "a": 2}', "row 2: the key 'a' stands in row 1 already"),
+        ("a: &x {b: 1}\nc: *x\nd: [*x, *x]\nb: 1\n", ""),
+        ("a: &x [b]\nc: &y [*x, *x]\n" + "".join(f"d{n}: &d{n} [*y, *y]\n" for n in range(9)), ""),
+        ("", ""),
+        ('{\n\t"a": 1\n}', ""),
+    ],
+)
+def test_a_key_that_stands_twice_in_the_config_is_refused(tmp_path, text, words):
+    (tmp_path / "c.yaml").write_text(text)
+    if not words:
+        names.check_keys(tmp_path / "c.yaml")
+        return
+    with pytest.raises(InputError) as error:
+        names.check_keys(tmp_path / "c.yaml")
+    assert str(error.value) == f"{tmp_path}/c.yaml {words}; make one of the two"
 
 
 def test_refusals_of_the_config_say_what_was_found_and_expected():

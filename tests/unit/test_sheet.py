@@ -71,6 +71,27 @@ def test_tissue_fractions_go_to_the_stages_as_stated(tmp_path):
     assert sheet.tissue_flags(rounded)[-1] == "0.14"  # the sum is 1.02
 
 
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_row_that_is_named_is_that_of_the_file(tmp_path, start, end):
+    """Whatever program saved it, and with empty rows in between."""
+    path = write(tmp_path, GOOD, dict.fromkeys(COLUMNS, ""), {"metab": ""}, GOOD, columns=COLUMNS)
+    lines = path.read_text().splitlines()
+    path.write_bytes(end.join([start + lines[0], lines[1], "", *lines[2:4], lines[4], ""]).encode())
+    with pytest.raises(InputError) as caught:
+        sheet.read_samples(path)
+    assert str(caught.value) == (
+        f"{path} row 6: sub-01_acq-megapress stands in row 2 already; give the second scan another session or sequence"
+    )
+
+
+def test_a_column_that_stands_there_twice_is_refused(tmp_path):
+    with pytest.raises(InputError) as caught:
+        sheet.read_samples(write(tmp_path, GOOD, columns=[*COLUMNS, "site"]))
+    message = "samples.tsv row 1: column 'site' stands there twice; keep the one that is meant"
+    assert str(caught.value) == f"{tmp_path}/{message}"
+
+
 def test_unknown_and_missing_columns_are_named(tmp_path):
     with pytest.raises(InputError, match="unknown column 'sbuject'"):
         sheet.read_samples(write(tmp_path, GOOD, columns=[*COLUMNS, "sbuject"]))

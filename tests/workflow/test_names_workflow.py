@@ -45,9 +45,9 @@ STUDY = {
 }
 
 
-def snakemake(root, folder, *words, **changes):
-    """Run the workflow in a folder with a config."""
-    (folder / "odd.yaml").write_text(yaml.safe_dump(STUDY | changes, allow_unicode=True))
+def snakemake(root, folder, *words, text="", **changes):
+    """Run the workflow in a folder with a config, whose text may be given."""
+    (folder / "odd.yaml").write_text(text or yaml.safe_dump(STUDY | changes, allow_unicode=True))
     call = [sys.executable, "-m", "snakemake", *words, "--snakefile", str(root / "Snakefile")]
     call += [] if "--jobs" in words else ["--cores", "1"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -130,6 +130,15 @@ def test_a_refusal_by_the_workflow_is_one_line(root, tmp_path, changes, words):
     (line,) = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("config, ")]
     assert line.startswith(words)
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_section_that_stands_twice_in_the_config_ends_the_run(root, tmp_path):
+    text = "study: odd\nquantify: {engine: batched}\nquantify: {baseline: stiff}\n"
+    done = snakemake(root, tmp_path, "--dry-run", text=text)
+    assert done.returncode == 1
+    said = (done.stdout + done.stderr).splitlines()
+    assert f"{tmp_path}/odd.yaml row 3: the key 'quantify' stands in row 2 already; make one of the two" in said
+    assert "Traceback" not in done.stderr
 
 
 def test_a_phantom_writes_nowhere_but_in_its_results(root, tmp_path):

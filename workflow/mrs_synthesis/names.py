@@ -71,6 +71,42 @@ def check_words(value: str, where: str) -> None:
         )
 
 
+def check_keys(path: str | Path) -> None:
+    """Check that no key of a config file stands twice in its section: YAML's reader takes the last without a word.
+
+    Raises
+    ------
+    InputError
+        Naming the file, the row, and the key.
+    """
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as stream:
+            left = [yaml.compose(stream, Loader=yaml.SafeLoader)]
+    except yaml.YAMLError:
+        return  # JSON that is indented by tabs; all else was refused when it was read
+    known = {None}
+    while left:
+        node = left.pop()
+        if node in known or isinstance(node, yaml.ScalarNode):
+            continue
+        known.add(node)  # an alias stands for the same one
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+            continue
+        rows: dict[str, int] = {}
+        for key, value in node.value:
+            row = key.start_mark.line + 1
+            if key.value in rows:
+                raise InputError(
+                    f"{path} row {row}: the key {shown(key.value)} stands in row {rows[key.value]} already; make one "
+                    "of the two"
+                )
+            rows[key.value] = row
+            left.append(value)
+
+
 def check_config(config: Mapping[str, Any]) -> None:
     """Check a config against its schema.
 

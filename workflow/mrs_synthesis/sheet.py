@@ -48,8 +48,8 @@ def read_samples(path: Path | str) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        One per row, with the sheet's columns (empty ones as ``""``) and `unit`, `folder`; also the rows with a reason
-        in `exclude`.
+        One per row, with the sheet's columns (empty ones as ``""``), `where` it stands, for messages, and `unit`,
+        `folder`; also the rows with a reason in `exclude`.
 
     Raises
     ------
@@ -60,15 +60,15 @@ def read_samples(path: Path | str) -> list[dict[str, Any]]:
     rows = _bids_rows(path) if path.is_dir() else _sheet_rows(path)
     if not rows:
         raise InputError(f"{path}: no rows; expected one row per scan below the header")
-    seen: dict[str, int] = {}
-    for number, row in enumerate(rows, start=2):
+    seen: dict[str, str] = {}
+    for row in rows:
         row.update(_names(row))
         if row["unit"] in seen:
             raise InputError(
-                f"{path} row {number}: {row['unit']} stands in row {seen[row['unit']]} already; "
+                f"{path} {row['where']}: {row['unit']} stands in {seen[row['unit']]} already; "
                 "give the second scan another session or sequence"
             )
-        seen[row["unit"]] = number
+        seen[row["unit"]] = row["where"]
     _check_files(rows, path)
     return rows
 
@@ -176,15 +176,14 @@ def change_of_training(path: Path, rows: list[dict[str, Any]]) -> str:
 
 def _check_files(rows: list[dict[str, Any]], sheet: Path) -> None:
     """Refuse a scan's file in two rows, and a water reference's in rows of two subjects: they would share a split."""
-    known: dict[tuple[str, str], tuple[int, str]] = {}
-    for number, row in enumerate(rows, start=2):
-        if row["exclude"]:
-            continue
+    known: dict[tuple[str, str], tuple[str, str]] = {}
+    for row in included(rows):
+        where = row["where"]
         for column in ("metab", "water"):
-            before, subject = known.setdefault((column, row[column]), (number, row["subject"]))
-            if row[column] and before != number and (column == "metab" or subject != row["subject"]):
+            before, subject = known.setdefault((column, row[column]), (where, row["subject"]))
+            if row[column] and before != where and (column == "metab" or subject != row["subject"]):
                 raise InputError(
-                    f"{sheet} row {number}, column {column}: {shown(row[column])} stands in row {before} already, "
+                    f"{sheet} {where}, column {column}: {shown(row[column])} stands in {before} already, "
                     f"expected a file of {'this scan' if column == 'metab' else 'this subject'} alone; correct the "
                     "path, or give one of the rows a reason in the column exclude"
                 )
@@ -239,14 +238,20 @@ def _fault(name: str, value: str) -> str:
     return f"column {name}: found {shown(value)}, expected: {_columns()[name]['description']}"
 
 
-def _read(path: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
-    """Return the header of a table, and its rows that are not empty; what is too many has the key ``""``."""
+def _read(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
+    """Return the header of a table, and its rows that are not empty with their numbers, the header being row 1."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, delimiter="\t", restkey="", restval=None)
-            return reader.fieldnames or [], [row for row in reader if any(row.values())]
+            header, *lines = [*csv.reader(stream, delimiter="\t")] or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: {error}; expected a tab-separated table in UTF-8; save it as such") from None
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise InputError(f"{path} row 1: column {shown(twice[0])} stands there twice; keep the one that is meant")
+    filled = [(number, line) for number, line in enumerate(lines, start=2) if any(line)]
+    for number, line in filled:
+        if len(line) != len(header):
+            raise InputError(f"{path} row {number}: {len(header)} columns expected; check the tabs")
+    return header, [(number, dict(zip(header, line, strict=True))) for number, line in filled]
 
 
 def _sheet_rows(path: Path) -> list[dict[str, Any]]:
@@ -260,9 +265,7 @@ def _sheet_rows(path: Path) -> list[dict[str, Any]]:
         problem = f"unknown column {shown(unknown[0])}" if unknown else f"no column {missing[0]!r}"
         raise InputError(f"{path} row 1: {problem}; expected tab-separated columns among {', '.join(columns)}")
     rows = []
-    for number, line in enumerate(lines, start=2):
-        if None in line.values() or "" in line:
-            raise InputError(f"{path} row {number}: {len(header)} columns expected; check the tabs")
+    for number, line in lines:
         row = {name: "" if line.get(name) in (None, MISSING) else line[name].strip() for name in columns}
         for name, content in columns.items():
             row[name] = row[name] or content.get("default", "")
@@ -283,7 +286,7 @@ def _sheet_rows(path: Path) -> list[dict[str, Any]]:
                 f"{row['water_role']!r}; {columns['water_role']['description']}"
             )
         _check_tissue(row, f"{path} row {number}")
-        rows.append(row)
+        rows.append(row | {"where": f"row {number}"})
     return rows
 
 
@@ -297,7 +300,12 @@ def _bids_rows(folder: Path) -> list[dict[str, Any]]:
             raise InputError(
                 f"{table} row 1: no column 'participant_id', expected tab-separated columns, that one first"
             )
-        participants = {row["participant_id"]: row for row in lines}
+        for number, row in lines:
+            if participants.setdefault(row["participant_id"], row) is not row:
+                raise InputError(
+                    f"{table} row {number}: {shown(row['participant_id'])} stands in a row above already; keep the row "
+                    "that is meant"
+                )
     defaults = {name: content.get("default", "") for name, content in _columns().items()}
     rows = []
     for scan in sorted(folder.glob("sub-*/**/mrs/*_svs.nii*")):
@@ -326,7 +334,9 @@ def _bids_rows(folder: Path) -> list[dict[str, Any]]:
             | tissue
         )
         _check_bids(row, scan, table)
-        rows.append(row)
+        if table.is_file() and f"sub-{row['subject']}" not in participants:
+            raise InputError(f"{table}: no row of sub-{row['subject']}, expected one of each subject with MRS; add it")
+        rows.append(row | {"where": str(scan.relative_to(folder))})
     if not rows:
         raise InputError(f"{folder}: no sub-*/mrs/*_svs.nii.gz; expected a BIDS folder with MRS, or a sample sheet")
     return rows

@@ -17,6 +17,8 @@ from mrs_synthesis import cells, names, sheet
 from mrs_synthesis.stage import InputError
 
 try:
+    for path in workflow.configfiles:
+        names.check_keys(path)
     names.check_config(config)  # in one line
 except InputError as error:
     raise WorkflowError(str(error))
