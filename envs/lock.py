@@ -39,7 +39,7 @@ STAGES = {
     "synthesise": [*SCANS, "scipy", "pandas", "torch", "safetensors"],
     "augment": [*SCANS, "scipy", "pandas"],
     "quantify": [*SCANS, "scipy", "pandas", "torch"],
-    "evaluate": [*SCANS, "scipy", "pandas", "jsonschema", "scikit-learn", "statsmodels"],
+    "evaluate": [*SCANS, "scipy", "pandas", "jsonschema", "safetensors", "scikit-learn", "statsmodels"],
     "report": [*SCANS, "pandas", "plotly", "jinja2", "matplotlib", "rocrate"],
 }
 
