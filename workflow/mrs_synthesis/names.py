@@ -79,20 +79,20 @@ def check_keys(path: str | Path) -> None:
     InputError
         Naming the file, the row, and the key.
     """
-    import yaml
+    from yaml import SafeLoader, ScalarNode, SequenceNode, YAMLError, compose
 
     try:
         with open(path, encoding="utf-8") as stream:
-            left = [yaml.compose(stream, Loader=yaml.SafeLoader)]
-    except yaml.YAMLError:
+            left = [compose(stream, Loader=SafeLoader)]
+    except YAMLError:
         return  # JSON that is indented by tabs; all else was refused when it was read
     known = {None}
     while left:
         node = left.pop()
-        if node in known or isinstance(node, yaml.ScalarNode):
+        if node in known or isinstance(node, ScalarNode):
             continue
         known.add(node)  # an alias stands for the same one
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, SequenceNode):
             left += node.value
             continue
         rows: dict[str, int] = {}
