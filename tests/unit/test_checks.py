@@ -445,6 +445,20 @@ def test_quantification_refuses_a_basis_of_another_sequence(tmp_path):
         assert status["reason"].startswith("basis UNEDITED: simulated for press (PRESS), the scan is s")
 
 
+@pytest.mark.parametrize(
+    ("missing", "not_converged", "verdict"), [(0, 0, "pass"), (0, 1, "warn"), (2, 0, "warn"), (3, 2, "warn")]
+)
+def test_fits_that_failed_or_did_not_converge_are_told(missing, not_converged, verdict):
+    """Fits may fail one by one and leave the stage's status good: their ratios are missing in every table."""
+    status = {"unit": "u", "stage": "quantify", "fitted": 58, "missing": missing, "not_converged": not_converged}
+    (found,) = (one for one in checks.fit_rows(status) if one["check"] == "fits")
+    assert (found["verdict"], found["expected"]) == (verdict, "all converge")
+    assert found["found"] == f"{missing} failed, {not_converged} did not converge, of {58 + missing}"
+    assert found["remedy"] == (
+        "see the column note of the scan's table of fits, which lists them" if missing + not_converged else ""
+    )
+
+
 def converted(unit, te=68.0, tr=2000.0):
     return {"unit": unit, "te_ms": te, "tr_ms": tr}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrs_synthesis import estimates, evaluate, spectra
+from mrs_synthesis import bias_tables, estimates, evaluate, spectra
 from mrs_synthesis.dictionary import write_described_table
 from mrs_synthesis.files import read_table, write_json, write_table
 from mrs_synthesis.scans import Scan, write_scan
@@ -134,6 +134,20 @@ def test_bias_of_known_estimates(tables):
     assert found["cv_percent"] == pytest.approx(100 * 0.05 * math.sqrt(2) / 1.1)
     assert found["crlb_percent"] == 5
     assert found["error_to_crlb"] == pytest.approx(math.sqrt(125) / 5)
+
+
+def test_the_bound_of_a_fit_without_a_ratio_is_left_out():
+    """Such a fit gives an amplitude of 0 with a bound of 999 %: it is counted as missing, and tells of no error."""
+    same = {"metabolite": "tNAA", "condition": "OFF", "source": "real", "decoder": None, "n_real": 2, "n_total": 2}
+    values = [(1.1, 5.0), (np.nan, 999.0)]
+    rows = [
+        same | {"unit": s, "subject": s, "replicate": k, "reference": 1.0, "per_tcr": ratio, "crlb_percent": bound}
+        for s in "abcd"
+        for k, (ratio, bound) in enumerate(values)
+    ]
+    (found,) = bias_tables.bias_table(pd.DataFrame(rows), 10.0, 20, 1).to_dict("records")
+    assert (found["n"], found["n_missing"], found["crlb_percent"]) == (4, 4, 5)
+    assert found["error_to_crlb"] == pytest.approx(10 / 5)
 
 
 def test_population_mean_has_no_slope(tables):

@@ -56,7 +56,8 @@ def bias_table(
         result = agreement.describe(paired(series, list(subjects), subjects), margin, drawn, random)
         # A scan without the whole series (it failed to be augmented) is not a missing estimate.
         result["n_missing"] = int(series["per_tcr"].isna().sum())
-        crlb = series["crlb_percent"].replace([np.inf, -np.inf], np.nan).median()
+        of_fits = series.loc[series["per_tcr"].notna(), "crlb_percent"]  # of what the error is told of
+        crlb = of_fits.replace([np.inf, -np.inf], np.nan).median()
         error = result["rmse_percent"] / crlb if crlb > 0 else float("nan")
         table.append(dict(zip(SERIES, key, strict=True)) | result | {"crlb_percent": crlb, "error_to_crlb": error})
     found = pd.DataFrame(table)

@@ -215,6 +215,11 @@ def fit_rows(status: Mapping[str, Any]) -> list[dict]:
             "give a basis simulated for the scan's sequence",
         )
     )
+    if "fitted" in status:
+        failed, loose = status["missing"], status["not_converged"]
+        found = f"{failed} failed, {loose} did not converge, of {status['fitted'] + failed}"
+        remedy = "see the column note of the scan's table of fits, which lists them"
+        rows.append(row(unit, stage, "fits", "warn" if failed or loose else "pass", found, "all converge", "", remedy))
     if status.get("absolute_concentrations") == "water reference cannot be used":
         remedy = "see the log of the fit; convert the reference again, or set water_role to none"
         rows.append(row(unit, stage, "water_reference", "warn", "cannot be used", "one line of water", "", remedy))
