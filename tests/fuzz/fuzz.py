@@ -1,7 +1,7 @@
 """Fuzz the parsers that are this project's own: whatever the bytes, a result or an InputError of one line.
 
     python tests/fuzz/fuzz.py --seconds 60                    each parser in turn
-    python tests/fuzz/fuzz.py spar nifti --seconds 600 --keep /tmp/found
+    python tests/fuzz/fuzz.py spar nifti --seconds 600 --keep found
 
 With atheris (`pip install atheris`, which no pin of this project asks for) what is tried is led by which lines of the
 parsers run; without it, by mutations of good files alone. An input that a parser falls over is named, made smaller,

@@ -89,8 +89,7 @@ def patched(folder, *patches, ending=".nii"):
 def bomb(folder, *patches, megabytes=4096):
     """A small .nii.gz that inflates to gigabytes of zeros, as members of one gzip stream."""
     path = folder / "S.nii.gz"
-    head = (folder / "S.nii", nifti(folder / "S.nii"))[0].read_bytes()[:1024]
-    head = bytearray(head)
+    head = bytearray(nifti(folder / "S.nii").read_bytes()[:1024])
     for offset, form, *values in patches:
         struct.pack_into(form, head, offset, *values)
     (folder / "S.nii").unlink()

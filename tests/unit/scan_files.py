@@ -7,6 +7,7 @@ from mrs_synthesis import scans, vendor_philips
 MHZ = 123.25
 DWELL = 5e-4
 POINTS = 1024
+TIMES = {"EchoTime": 0.035, "RepetitionTime": 2.0}
 LINES = {"NAA": (2.008, 10.0), "Cr": (3.027, 8.0), "Cho": (3.208, 6.0), "water": (4.65, 30.0)}
 
 
@@ -31,6 +32,13 @@ def edited(transients=8, coils=1, noise=0.5, drift_hz=0.0, seed=0):
     profile = rng.standard_normal(coils) + 1j * rng.standard_normal(coils) if coils > 1 else np.ones(1)
     fids = clean[:, :, None] * profile[:, None]
     return fids + noise * (rng.standard_normal(fids.shape) + 1j * rng.standard_normal(fids.shape))
+
+
+def unedited(noise=0.5, transients=4, **options):
+    """Return FIDs (1, transients, 1, points) of an unedited spectrum."""
+    rng = np.random.default_rng(1)
+    clean = np.repeat(fid(OFF, **options)[None, None, None], transients, axis=1)
+    return clean + noise * (rng.standard_normal(clean.shape) + 1j * rng.standard_normal(clean.shape))
 
 
 def interleave(pair):

@@ -127,12 +127,12 @@ def compare_data(units: Mapping[str, Mapping[str, Any]], conversions: Mapping[st
         ("measured_data", "measured_data", "data that no other scan has"),
         ("measured_water", "water_data", "a reference of the scan's own session"),
     ):
+        known = {unit: status[key] for unit, status in conversions.items() if status.get(key)}
         groups = defaultdict(list)
-        for unit, status in conversions.items():
-            if status.get(key):
-                groups[status[key]].append(unit)
-        for unit in (unit for own in groups.values() for unit in own):
-            others = [other for other in groups[conversions[unit][key]] if other != unit]
+        for unit, mark in known.items():
+            groups[mark].append(unit)
+        for unit, mark in known.items():
+            others = [other for other in groups[mark] if other != unit]
             verdict, remedy = "pass" if not others else "fail", KEEP_ONE
             if others and key == "measured_water":
                 differ = {column: {units[one][column] for one in (unit, *others)} for column in ("subject", "folder")}

@@ -74,6 +74,8 @@ def check_words(value: str, where: str) -> None:
 def check_keys(path: str | Path) -> None:
     """Check that no key of a config file stands twice in its section: YAML's reader takes the last without a word.
 
+    JSON that is indented by tabs, which is no YAML, is not looked at.
+
     Raises
     ------
     InputError
@@ -85,7 +87,7 @@ def check_keys(path: str | Path) -> None:
         with open(path, encoding="utf-8") as stream:
             left = [compose(stream, Loader=SafeLoader)]
     except YAMLError:
-        return  # JSON that is indented by tabs; all else was refused when it was read
+        return  # Snakemake refused all else when it read the config
     known = {None}
     while left:
         node = left.pop()
